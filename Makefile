@@ -1,0 +1,44 @@
+# Emend: every command sets up what it needs first (Python 3.11 and make are enough).
+VENV ?= .venv
+PYTHON ?= python3.11
+PY := $(VENV)/bin/python
+LAB ?= $(or $(EMEND_LAB),../shared/lab)
+IMAGES ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check format bench-loop bundled-encoder clean
+
+help: ## Show the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: ## Create the virtual environment (re-used when nothing changed)
+	@VENV="$(VENV)" PYTHON="$(PYTHON)" sh ./setup.sh
+
+demo: setup ## Correct real photos over HTTP, show before and after, roll back (IMAGES=folder for your own)
+	@$(PY) -m demo $(if $(IMAGES),--images "$(IMAGES)") $(ARGS)
+
+serve: setup ## Run the service on http://127.0.0.1:8000 until Ctrl-C
+	@exec $(PY) -m supervisor $(ARGS)
+
+test: setup ## Run the whole test suite
+	@$(PY) -m pytest $(ARGS)
+
+check: setup ## Formatting, lint, types, import contracts
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+
+format: setup ## Apply formatting and safe lint fixes
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
+	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
+
+bundled-encoder: setup ## Train the bundled demo encoder again (about an hour on two cores, needs LAB=...)
+	@$(PY) -m recipes.bundled_encoder --lab "$(LAB)" $(ARGS)
+
+clean: ## Remove the virtual environment and caches (never your data)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
