@@ -31,7 +31,7 @@ def stop_on_signals(events: Events) -> None:
     def request_stop(signal_number: int, _frame: FrameType | None) -> None:
         events.put(StopRequested(signal_number))
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, request_stop)
 
 

@@ -14,7 +14,10 @@ Print = Callable[[str], None]
 
 
 class Child:
-    """`python -m MODULE ARGS…` in a session of its own: Ctrl-C reaches only the supervisor."""
+    """`python -m MODULE ARGS…` in a process group of its own: Ctrl-C reaches only the supervisor.
+
+    It stays in the session, because Linux weighs the niceness of processes only within one.
+    """
 
     def __init__(self, name: str, command: list[str], *, events: Events, write: Print) -> None:
         self.name = name
@@ -38,7 +41,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
         self._process = process
         threading.Thread(
