@@ -1,0 +1,1 @@
+"""THE PROOF: what Emend claims, measured by command. Results live in ``results/``."""
