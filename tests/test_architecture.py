@@ -1,0 +1,126 @@
+"""The house's rules that a machine can hold: who imports whom, names, sizes, pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = (
+    "app",
+    "worker",
+    "supervisor",
+    "encoder",
+    "editing",
+    "registry",
+    "client",
+    "demo",
+    "benchmark",
+    "recipes",
+)
+SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+NAMELESS = {"utils", "util", "common", "helpers", "base", "core", "misc"}
+BROAD_EXCEPTS_ALLOWED = 2  # one a process, at its edge
+
+
+def _modules_after(statement: str) -> set[str]:
+    """Top-level names of every module loaded in a fresh interpreter after ``statement``."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden"),
+    [
+        ("import app.main", {"editing", "worker", "supervisor", "benchmark", "demo", "recipes"}),
+        ("import registry.corrections, registry.edit_jobs", {"torch", "fastapi", "celery"}),
+        ("import encoder.clip, encoder.pool", {"fastapi", "celery", "sqlalchemy", "editing"}),
+        ("import editing.gate, editing.methods", {"fastapi", "celery", "sqlalchemy", "registry"}),
+        ("import client", {"torch", "fastapi", "sqlalchemy", "app", "registry"}),
+    ],
+)
+def test_a_room_loads_no_stranger(statement: str, forbidden: set[str]) -> None:
+    assert not _modules_after(statement) & forbidden
+
+
+def test_the_import_contracts_hold() -> None:
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if re.search(r"os\.environ|os\.getenv|BaseSettings", path.read_text())
+    }
+    starters = {"client/local_service.py", "supervisor/processes.py"}  # they hand theirs on
+    assert readers - starters <= {"app/settings.py", "worker/settings.py"}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [str(p.relative_to(ROOT)) for p in SOURCES if not ast.get_docstring(_tree(p))]
+    assert not [path for path in silent if (ROOT / path).read_text().strip()]
+
+
+def test_every_file_is_a_noun_of_its_own() -> None:
+    assert not [str(p) for p in SOURCES if p.stem in NAMELESS]
+
+
+def test_broad_excepts_stand_only_at_process_edges() -> None:
+    broad = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node)
+    ]
+    assert len(broad) <= BROAD_EXCEPTS_ALLOWED, broad
+
+
+def _is_broad(handler: ast.ExceptHandler) -> bool:
+    return handler.type is None or (
+        isinstance(handler.type, ast.Name) and handler.type.id in {"Exception", "BaseException"}
+    )
+
+
+def test_weights_are_never_pickled() -> None:
+    pattern = re.compile(r"\bimport pickle|torch\.(save|load)\(|np\.load\([^)]*allow_pickle=True")
+    assert not [str(p) for p in SOURCES if pattern.search(p.read_text())]
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(entry for extra in extras for entry in extra)]
+    pins = {
+        _normal(line.split("==")[0])
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    names = {_normal(re.split(r"[\[<>=!~ ]", entry)[0]) for entry in wanted} - {"emend"}
+    assert names <= pins
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    assert not [room for room in (*ROOMS, "migrations", "tests") if f"{room}/" not in page]
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
