@@ -1,6 +1,6 @@
 """THE CLIENT: Emend's HTTP contract as Python calls. Knows no room of the service."""
 
 from client.emend_client import EmendClient, EmendError, JobEnded
-from client.local_service import ServiceEnded, local_service
+from client.local_service import LocalService, ServiceEnded, local_service
 
-__all__ = ["EmendClient", "EmendError", "JobEnded", "ServiceEnded", "local_service"]
+__all__ = ["EmendClient", "EmendError", "JobEnded", "LocalService", "ServiceEnded", "local_service"]

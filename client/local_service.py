@@ -36,43 +36,57 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def local_service(data: Path, settings: Mapping[str, str] | None = None) -> Iterator[EmendClient]:
-    """Start ``python -m supervisor`` on a free port over the folder ``data``, yield a client, stop.
+class LocalService:
+    """``python -m supervisor`` on a free port over the folder ``data``.
 
     ``settings`` are environment variables (``EMEND_...``) on top of this process's own. The log
-    goes to ``data/service.log``. Raises :class:`ServiceEnded` where the service does not come up.
+    goes to ``data/service.log``.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    own = {"EMEND_DATA": str(data), "EMEND_PORT": str(port)}
-    environment = {**os.environ, **own, **(settings or {})}
-    log = data / "service.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor"],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which stops the service
-        )
+
+    def __init__(self, data: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.log = data / "service.log"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        own = {"EMEND_DATA": str(data), "EMEND_PORT": self.url.rsplit(":", 1)[1]}
+        data.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "supervisor"],
+                env={**os.environ, **own, **(settings or {})},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C then reaches this process alone, which stops the service.
+                start_new_session=True,
+            )
+
+    def wait_ready(self, service: EmendClient) -> None:
+        """Raises :class:`ServiceEnded` where the service does not come up."""
+        try:
+            service.wait_ready(seconds=READY_SECONDS, alive=lambda: self.process.poll() is None)
+        except TimeoutError as late:
+            raise ServiceEnded(self.process.poll(), self.log) from late
+
+    def stop(self) -> None:
+        """End the service as Ctrl-C would; kill it where that takes too long."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL the supervisor and every process it started, all at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def local_service(data: Path, settings: Mapping[str, str] | None = None) -> Iterator[EmendClient]:
+    """A client of a :class:`LocalService` that runs as long as the context."""
+    running = LocalService(data, settings)
     try:
-        with EmendClient(f"http://127.0.0.1:{port}") as service:
-            try:
-                service.wait_ready(seconds=READY_SECONDS, alive=lambda: process.poll() is None)
-            except TimeoutError as late:
-                raise ServiceEnded(process.poll(), log) from late
+        with EmendClient(running.url) as service:
+            running.wait_ready(service)
             yield service
     finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the service as Ctrl-C would; kill its whole process group where that takes too long."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        running.stop()
