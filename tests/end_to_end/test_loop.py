@@ -1,0 +1,110 @@
+"""The whole product over HTTP: real processes, the bundled encoder, real handwritten digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.lab import Lab
+from benchmark.loop import first_job, load_bed
+from client import EmendClient, LocalService, local_service
+from demo.photos import Pictures, digits
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUNDLED = ROOT / "encoder" / "bundled"
+EVERYDAY = json.loads((BUNDLED / "labels.json").read_text())["labels"]
+LAB = Path(os.environ.get("EMEND_LAB", "../shared/lab"))
+GATHER = {"EMEND_EDIT_BATCH": "1000", "EMEND_EDIT_WAIT": "1"}
+
+
+def _some(pictures: Pictures, a_label: int) -> Pictures:
+    """The first ``a_label`` pictures of each label."""
+    seen: dict[str, int] = {}
+    chosen = Pictures([], [])
+    for image, label in zip(pictures.images, pictures.labels, strict=True):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] <= a_label:
+            chosen.images.append(image)
+            chosen.labels.append(label)
+    return chosen
+
+
+def _right(service: EmendClient, pictures: Pictures, adapter: str | int = "live") -> float:
+    answers = service.answers(pictures.images, label_set="digits", adapter=adapter)
+    pairs = zip(answers, pictures.labels, strict=True)
+    return sum(answer == label for answer, label in pairs) / len(pictures.labels)
+
+
+def test_corrections_become_a_better_encoder_and_roll_back(tmp_path: Path) -> None:
+    material = digits(seed=1)
+    given, held_out = _some(material.corrections, 5), _some(material.held_out, 10)
+    with local_service(tmp_path, GATHER) as service:
+        service.put_label_set("digits", list(dict.fromkeys(given.labels)), [material.template])
+        service.put_label_set("things", EVERYDAY)
+        service.put_control_set("photographs", "things", material.control)
+        before = service.classify(held_out.images, label_set="digits")
+        held_out_before = _right(service, held_out)
+        (job,) = service.correct(given.images, given.labels, label_set="digits")
+        ended = service.wait_job(job)
+        version = ended["adapter"]
+        assert service.adapter("live")["version"] == version == 1
+        assert _right(service, given) >= 0.98
+        assert _right(service, held_out) >= held_out_before + 0.2
+        assert ended["report"]["controls"][0]["name"] == "photographs"
+        assert service.adapter(1)["corrections"] == len(given.labels)
+        service.promote(0, "undo")
+        assert service.adapter("live")["version"] == 0
+        after = service.classify(held_out.images, label_set="digits")
+        assert [p["labels"] for p in after] == [p["labels"] for p in before]
+
+
+def _wait_phase(
+    service: EmendClient, job: str, reached: Callable[[dict[str, object]], bool]
+) -> None:
+    for state in service.events(job):
+        if reached(state):
+            return
+    pytest.fail("the job ended before the phase came")
+
+
+def test_a_killed_service_loses_no_accepted_correction(tmp_path: Path) -> None:
+    """SIGKILL of supervisor, API and worker in mid-training; the same folder, started again."""
+    given = _some(digits(seed=2).corrections, 3)
+    first = LocalService(tmp_path, GATHER)
+    with EmendClient(first.url) as service:
+        first.wait_ready(service)
+        service.put_label_set("digits", list(dict.fromkeys(given.labels)))
+        (job,) = service.correct(given.images, given.labels, label_set="digits")
+        _wait_phase(service, job, lambda s: (s.get("progress") or {}).get("phase") == "training")
+    children = psutil.Process(first.process.pid).children(recursive=True)
+    first.kill()
+    for child in children:
+        if child.is_running():
+            child.send_signal(signal.SIGKILL)
+    psutil.wait_procs(children, timeout=10)
+    with local_service(tmp_path, GATHER) as service:
+        ended = service.wait_job(job)
+        assert ended["status"] == "succeeded"
+        assert len(ended["corrections"]) == len(given.labels)
+        assert _right(service, given) >= 0.98
+        listed = service.get("/promotions")
+        assert [p["version"] for p in listed["promotions"]] in ([1, 0], [0, 1])
+
+
+@pytest.mark.skipif(not LAB.exists(), reason=f"no lab folder at {LAB} (set EMEND_LAB)")
+def test_twenty_road_signs_are_learned_within_the_budgets(tmp_path: Path) -> None:
+    """The lab's own encoder and photos: what ``benchmark/loop.py --stage first-job`` measures."""
+
+    lab = Lab(LAB)
+    bed = load_bed(lab, shots=20, seed=3)
+    with local_service(tmp_path, {"EMEND_ENCODER": str(lab.encoder.resolve())}) as service:
+        result = first_job(service, lab, bed)
+    assert result["right_after"] >= 98.0
+    for control in result["report"]["controls"]:
+        assert control["before"] - control["after"] <= control["budget"]
