@@ -13,7 +13,7 @@ from supervisor.errors import SupervisorError
 from supervisor.events import Event, Events, StopRequested
 from supervisor.restarts import RestartPolicy
 from supervisor.service import Service
-from supervisor.settings import Settings
+from supervisor.processes import MIGRATE, SERVE, Address
 
 
 class Terminal:
@@ -39,10 +39,10 @@ def main() -> int:
     events: SimpleQueue[Event] = SimpleQueue()
     write = Terminal().write
     stop_on_signals(events)
-    children = [Child(name, [name], events=events, write=write) for name in ("app", "worker")]
-    migrate = Child("app", ["app", "migrate"], events=events, write=write)
+    children = [Child(name, command, events=events, write=write) for name, command in SERVE]
+    migrate = Child(*MIGRATE, events=events, write=write)
     service = Service(
-        children, events=events, url=Settings().url, write=write, policy=RestartPolicy()
+        children, events=events, url=Address().url, write=write, policy=RestartPolicy()
     )
     try:
         if service.prepare(migrate):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.settings import Settings
+from supervisor.processes import Address
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ def test_url_is_one_that_can_be_reached(
 ) -> None:
     monkeypatch.setenv("EMEND_HOST", host)
     monkeypatch.setenv("EMEND_PORT", "81")
-    assert Settings().url == url
+    assert Address().url == url
