@@ -11,9 +11,9 @@ from types import FrameType
 from supervisor.child import Child
 from supervisor.errors import SupervisorError
 from supervisor.events import Event, Events, StopRequested
+from supervisor.processes import MIGRATE, SERVE, Address
 from supervisor.restarts import RestartPolicy
 from supervisor.service import Service
-from supervisor.processes import MIGRATE, SERVE, Address
 
 
 class Terminal:
