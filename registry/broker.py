@@ -1,0 +1,77 @@
+"""Celery's configuration for the broker, as plain values; Celery itself is not needed here.
+
+The broker is only a nudge: losing every message delays a job by one sweep of the worker, no more.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from registry.errors import BrokerInvalid
+
+QUEUE = "edits"
+TASK = "emend.run_edit_jobs"
+HARD_LIMIT = timedelta(hours=6)
+"""The longest an edit may take."""
+
+
+def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
+    """For a redis:// or rediss:// URL, or, without one, for files in `data/broker` (created here).
+
+    Raises BrokerInvalid.
+    """
+    if url is None:
+        return {**_SHARED, **_files(data / "broker")}
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss"):
+        shown = f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else url[:20]
+        raise BrokerInvalid(shown)
+    # An unacknowledged message is sent again after this: later than any job can take.
+    visibility = int(HARD_LIMIT.total_seconds()) + 600
+    return {
+        **_SHARED,
+        "broker_url": url,
+        "broker_transport_options": {
+            "visibility_timeout": visibility,
+            "socket_connect_timeout": 3,
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+        },
+    }
+
+
+_SHARED: dict[str, Any] = {
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "task_ignore_result": True,
+    "task_default_queue": QUEUE,
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_time_limit": int(HARD_LIMIT.total_seconds()),
+    "worker_prefetch_multiplier": 1,
+    "worker_send_task_events": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_timeout": 3,
+    "enable_utc": True,
+}
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """Kombu's filesystem transport: what one process writes out the other reads in."""
+    messages, control = folder / "messages", folder / "control"
+    for one in (messages, control):
+        one.mkdir(parents=True, exist_ok=True)
+    return {
+        "broker_url": "filesystem://",
+        "broker_transport_options": {
+            "data_folder_in": str(messages),
+            "data_folder_out": str(messages),
+            "control_folder": str(control),
+            "store_processed": False,
+        },
+        "worker_enable_remote_control": False,  # broadcasts would pile up as files
+    }

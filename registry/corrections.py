@@ -1,0 +1,139 @@
+"""Corrections once they are accepted: looked up, listed, gathered for an edit, forgotten for good.
+
+They come in through `registry.submissions`. A correction's state is that of the latest job it
+joined (`Correction.state`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, delete, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from registry.adapters import get_adapter, walk
+from registry.edit_jobs import cancel_emptied_jobs
+from registry.errors import CorrectionMissing
+from registry.pages import Page, identity_cursor, page_of, page_size
+from registry.session import take_turn
+from registry.tables import (
+    AdapterCorrection,
+    AdapterRecord,
+    Correction,
+    EditJobCorrection,
+    Prediction,
+)
+
+
+def get_correction(session: Session, correction_id: str) -> Correction:
+    """With its job, so that `state` can be read. Raises CorrectionMissing."""
+    query = select(Correction).where(Correction.id == correction_id)
+    row = session.scalar(_with_job(query))
+    if row is None:
+        raise CorrectionMissing(correction_id)
+    return row
+
+
+def list_corrections(
+    session: Session, *, cursor: str | None = None, limit: int = 50
+) -> Page[Correction]:
+    """Newest first, each with its job. Raises CursorInvalid."""
+    limit = page_size(limit)
+    query = select(Correction).order_by(Correction.id.desc()).limit(limit + 1)
+    if (before := identity_cursor(cursor)) is not None:
+        query = query.where(Correction.id < before)
+    return page_of(session.scalars(_with_job(query)).all(), limit, lambda row: row.id)
+
+
+def job_corrections(session: Session, job_id: str) -> list[Correction]:
+    """The new corrections of a job that are still live, oldest first, each with its job."""
+    query = (
+        select(Correction)
+        .join(EditJobCorrection, EditJobCorrection.correction_id == Correction.id)
+        .where(EditJobCorrection.job_id == job_id)
+    )
+    return _live(session, query)
+
+
+def correction_ids_of(session: Session, job_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Ids of all corrections that joined each job, oldest first; every job asked for is a key."""
+    found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+    query = (
+        select(EditJobCorrection.job_id, EditJobCorrection.correction_id)
+        .where(EditJobCorrection.job_id.in_(list(found)))
+        .order_by(EditJobCorrection.correction_id)
+    )
+    for job_id, correction_id in session.execute(query):
+        found[job_id].append(correction_id)
+    return found
+
+
+def live_corrections(session: Session, version: int) -> list[Correction]:
+    """What the lineage of a version was fitted on and still stands, oldest first.
+
+    Raises AdapterMissing.
+    """
+    get_adapter(session, version)
+    ancestry = walk(version, AdapterRecord.parent)
+    fitted = select(AdapterCorrection.correction_id).where(
+        AdapterCorrection.version.in_(select(ancestry.c.version))
+    )
+    return _live(session, select(Correction).where(Correction.id.in_(fitted)))
+
+
+def record_outcome(
+    session: Session,
+    correction_id: str,
+    *,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """What the encoder answered for the image before its edit, and after."""
+    take_turn(session)
+    session.execute(
+        update(Correction)
+        .where(Correction.id == correction_id)
+        .values(
+            before=None if before is None else dict(before),
+            after=None if after is None else dict(after),
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
+    """Forget a correction and, when it was the live one of its image, all about that image.
+
+    Returns the hashes to hand to `release_artifacts` once this transaction has committed. A second
+    time does nothing. Raises CorrectionMissing.
+    """
+    take_turn(session)
+    row = get_correction(session, correction_id)
+    image = row.image_sha256
+    if row.forgotten_at is not None or image is None:
+        return []
+    going = select(Correction).where(Correction.id == correction_id)
+    if row.superseded_by is None:
+        going = select(Correction).where(Correction.image_sha256 == image)
+        session.execute(delete(Prediction).where(Prediction.image_sha256 == image))
+    rows = session.scalars(going).all()
+    for one in rows:
+        one.image_sha256 = None
+        one.note = None
+        one.forgotten_at = now
+    session.flush()
+    cancel_emptied_jobs(session, [one.edit_job_id for one in rows], now=now)
+    return [image]
+
+
+def _live(session: Session, query: Select[Correction]) -> list[Correction]:
+    query = query.where(Correction.superseded_by.is_(None), Correction.forgotten_at.is_(None))
+    return list(session.scalars(_with_job(query.order_by(Correction.id))))
+
+
+def _with_job(query: Select[Correction]) -> Select[Correction]:
+    return query.options(joinedload(Correction.edit_job, innerjoin=True)).execution_options(
+        populate_existing=True
+    )

@@ -1,0 +1,75 @@
+"""Answers of `/classify`, kept for a while: a correction can name one instead of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from registry.errors import PredictionMissing
+from registry.tables import Prediction
+
+
+@dataclass(frozen=True)
+class NewPrediction:
+    """`answer`: `[{"label", "score"}, …]`, best first; `bytes`: size of the image."""
+
+    id: str
+    image_sha256: str
+    version: int
+    label_set: str | None
+    vocabulary: Sequence[str]
+    answer: Sequence[Mapping[str, Any]]
+    bytes: int
+
+
+def keep_predictions(session: Session, new: Sequence[NewPrediction], *, now: datetime) -> None:
+    """Insert all. Their images must have been kept (`keep_artifact`) in this transaction."""
+    if not new:
+        return
+    rows = [
+        {
+            **vars(one),
+            "vocabulary": list(one.vocabulary),
+            "answer": [dict(choice) for choice in one.answer],
+            "created_at": now,
+        }
+        for one in new
+    ]
+    session.execute(insert(Prediction), rows)
+
+
+def find_prediction(session: Session, prediction_id: str) -> Prediction | None:
+    return session.get(Prediction, prediction_id)
+
+
+def get_prediction(session: Session, prediction_id: str) -> Prediction:
+    """Raises PredictionMissing: never made, or kept no longer."""
+    row = find_prediction(session, prediction_id)
+    if row is None:
+        raise PredictionMissing(prediction_id)
+    return row
+
+
+def prune_predictions(
+    session: Session, *, keep: timedelta, keep_bytes: int, now: datetime
+) -> list[str]:
+    """Delete those older than `keep`, and the oldest beyond `keep_bytes` bytes of images.
+
+    Returns the hashes to hand to `release_artifacts` once this transaction has committed.
+    """
+    newest_first = (Prediction.created_at.desc(), Prediction.id.desc())
+    sizes = select(
+        Prediction.id,
+        Prediction.created_at,
+        func.sum(Prediction.bytes).over(order_by=newest_first).label("held"),
+    ).subquery()
+    going = select(sizes.c.id).where(
+        or_(sizes.c.created_at < now - keep, sizes.c.held > keep_bytes)
+    )
+    pruned = delete(Prediction).where(Prediction.id.in_(going)).returning(Prediction.image_sha256)
+    return sorted(set(session.scalars(pruned.execution_options(synchronize_session=False))))

@@ -1,0 +1,143 @@
+"""Opening the database, and the two kinds of transaction.
+
+SQLite: WAL, foreign keys on, a 10 s busy timeout, and `BEGIN IMMEDIATE` for writing, so a writer
+waits for its turn at the start and never fails in the middle. The driver's own habit of opening
+transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import Session
+
+from registry.errors import DatabaseUnavailable, RegistryError, StorageFull
+
+LOCK_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5
+_TURN = 0x454D454E44
+"""PostgreSQL advisory lock of `take_turn`: "EMEND" in ASCII."""
+_FULL = {"SQLITE_FULL", "53100"}
+
+
+def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql://…`; opens no connection yet.
+
+    Raises DatabaseUnavailable for a URL that cannot be used. `foreign_keys=False` is for
+    migrations that rebuild tables on SQLite.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() == "sqlite":
+            return _open_sqlite(parsed, foreign_keys=foreign_keys)
+        if parsed.get_backend_name() == "postgresql":
+            options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC"
+            return create_engine(
+                parsed,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
+            )
+    except (ArgumentError, NoSuchModuleError, ImportError) as problem:
+        raise DatabaseUnavailable(_shown(url), str(problem)) from problem
+    raise DatabaseUnavailable(_shown(url), "only sqlite:// and postgresql:// are supported")
+
+
+def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise DatabaseUnavailable(str(url), "a file is needed: sqlite:///path/to/emend.db")
+    engine = create_engine(
+        url, connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+    )
+
+    def prepare(driver_connection: Any, _record: object) -> None:
+        driver_connection.isolation_level = None  # the driver opens no transaction by itself
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # an accepted correction outlives a power cut
+            f"busy_timeout={LOCK_TIMEOUT_S * 1000}",
+            f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
+        ):
+            driver_connection.execute(f"PRAGMA {pragma}")
+
+    def begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("emend_writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """One writing transaction: commits at the end of the block, rolls back when it raises.
+
+    Raises DatabaseUnavailable (unreachable, locked for too long, unwritable) or StorageFull.
+    """
+    writer = engine.execution_options(emend_writing=True)
+    with (
+        translated_errors(engine),
+        Session(writer, expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """One transaction that is rolled back at the end: for reading only."""
+    with translated_errors(engine), Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def translated_errors(engine: Engine) -> Iterator[None]:
+    """Name what the driver reports: a full disk, or a database that cannot be used."""
+    try:
+        yield
+    except OperationalError as problem:
+        raise _translation(engine, problem) from problem
+    except DBAPIError as problem:
+        if not problem.connection_invalidated:
+            raise
+        raise _translation(engine, problem) from problem
+
+
+def _translation(engine: Engine, problem: DBAPIError) -> RegistryError:
+    where = engine.url.render_as_string(hide_password=True)
+    code = getattr(problem.orig, "sqlite_errorname", None) or getattr(
+        problem.orig, "sqlstate", None
+    )
+    if code in _FULL:
+        return StorageFull(where)
+    return DatabaseUnavailable(where, str(problem.orig).strip())
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "given by URL"
+
+
+def take_turn(session: Session | Connection) -> None:
+    """Writers that call this run one after another until their transactions end.
+
+    SQLite lets only one transaction write anyway.
+    """
+    bind = session if isinstance(session, Connection) else session.get_bind()
+    if bind.dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
+
+
+def default_url(data: Path) -> str:
+    """The SQLite database in a data folder."""
+    return f"sqlite:///{data / 'emend.db'}"

@@ -1,0 +1,272 @@
+"""Corrections come in: a submission is accepted whole or refused whole.
+
+Holding the gathering job is a compare-and-set on its row, so a correction that was accepted is in
+the job before any worker can claim it, or in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from registry.edit_jobs import (
+    DEFAULT_METHOD,
+    add_to_job,
+    cancel_emptied_jobs,
+    find_open_job,
+    get_job,
+    open_job,
+)
+from registry.errors import (
+    ArtifactMissing,
+    CorrectionConflict,
+    EmptySubmission,
+    LabelOutsideSet,
+)
+from registry.identity import new_id
+from registry.label_sets import get_label_set
+from registry.labels import normalise_label, normalise_note
+from registry.session import take_turn
+from registry.tables import Artifact, Correction, EditJob
+
+
+@dataclass(frozen=True)
+class NewCorrection:
+    """`vocabulary`: the labels the wrong prediction chose from, when it is known."""
+
+    image_sha256: str
+    label: str
+    label_set: str | None = None
+    vocabulary: Sequence[str] | None = None
+    predicted: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class SubmittedCorrection:
+    """`id` is the earlier correction's own when this is a duplicate of it."""
+
+    id: str
+    status: Literal["accepted", "duplicate"]
+    duplicate_of: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One answer an item, in order, and the job they joined (a duplicate's: the one it is in)."""
+
+    corrections: list[SubmittedCorrection]
+    edit_job: EditJob
+
+
+def submit(
+    session: Session,
+    items: Sequence[NewCorrection],
+    *,
+    replace: bool,
+    base_digest: str,
+    batch: int,
+    wait: timedelta,
+    now: datetime,
+    method: str = DEFAULT_METHOD,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Submission:
+    """Accept all of the items, or none: any error leaves the transaction to be rolled back.
+
+    They join the job that is gathering, or open one with this method, config and seed, which
+    starts `wait` after that, or as soon as `batch` corrections have gathered. The images must have
+    been kept (`keep_artifact`) before, in this transaction.
+
+    Raises EmptySubmission, LabelInvalid, LabelOutsideSet, NoteInvalid, LabelSetMissing,
+    ArtifactMissing, and CorrectionConflict when an image has another label already (unless
+    `replace`) or two in this very submission.
+    """
+    if not items:
+        raise EmptySubmission
+    take_turn(session)
+    items = _checked(session, items)
+    first = _one_label_an_image(items)
+    earlier = _live_by_image(session, list(first))
+    fresh: dict[str, NewCorrection] = {}
+    superseded: dict[str, Correction] = {}
+    for image, item in first.items():
+        known = earlier.get(image)
+        if known is None:
+            fresh[image] = item
+        elif known.label != item.label:
+            if not replace:
+                raise _conflict(item, known.label, known.id)
+            fresh[image] = item
+            superseded[image] = known
+    ids = {image: new_id() for image in fresh}
+    if fresh:
+        job = _gathering_job(
+            session,
+            count=len(fresh),
+            batch=batch,
+            starts_at=now + wait,
+            now=now,
+            method=method,
+            config=config or {},
+            seed=seed,
+            base_digest=base_digest,
+        )
+        _supersede(session, {known.id: ids[image] for image, known in superseded.items()})
+        _insert(session, fresh, ids, job_id=job.id, now=now)
+        cancel_emptied_jobs(session, [known.edit_job_id for known in superseded.values()], now=now)
+        job = get_job(session, job.id)
+    else:
+        job = get_job(session, earlier[items[0].image_sha256].edit_job_id)
+    return Submission(corrections=_answers(items, ids, earlier), edit_job=job)
+
+
+def _checked(session: Session, items: Sequence[NewCorrection]) -> list[NewCorrection]:
+    """Normalised, each label inside its set, each image kept."""
+    sets = {
+        name: set(get_label_set(session, name).labels)
+        for name in {item.label_set for item in items}
+        if name is not None
+    }
+    images = {item.image_sha256 for item in items}
+    kept = set(session.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(images))))
+    checked = []
+    for item in items:
+        label = normalise_label(item.label)
+        if item.label_set is not None and label not in sets[item.label_set]:
+            raise LabelOutsideSet(label, item.label_set)
+        if item.image_sha256 not in kept:
+            raise ArtifactMissing(item.image_sha256)
+        predicted = None if item.predicted is None else normalise_label(item.predicted)
+        note = normalise_note(item.note)
+        checked.append(replaced(item, label=label, predicted=predicted, note=note))
+    return checked
+
+
+def _one_label_an_image(items: Sequence[NewCorrection]) -> dict[str, NewCorrection]:
+    """The first item of each image. Raises CorrectionConflict for a second label."""
+    first: dict[str, NewCorrection] = {}
+    for item in items:
+        known = first.setdefault(item.image_sha256, item)
+        if known.label != item.label:
+            raise _conflict(item, known.label, None)
+    return first
+
+
+def _conflict(item: NewCorrection, label: str, correction_id: str | None) -> CorrectionConflict:
+    return CorrectionConflict(
+        image_sha256=item.image_sha256,
+        label=item.label,
+        earlier_label=label,
+        earlier_id=correction_id,
+    )
+
+
+def _live_by_image(session: Session, images: Sequence[str]) -> dict[str, Correction]:
+    query = select(Correction).where(
+        Correction.image_sha256.in_(images),
+        Correction.superseded_by.is_(None),
+        Correction.forgotten_at.is_(None),
+    )
+    return {str(row.image_sha256): row for row in session.scalars(query)}
+
+
+def _gathering_job(
+    session: Session,
+    *,
+    count: int,
+    batch: int,
+    starts_at: datetime,
+    now: datetime,
+    base_digest: str,
+    **opening: Any,
+) -> EditJob:
+    """Hold the open job for `count` more corrections, or open one; due and closed once full.
+
+    Holding it is a compare-and-set: once this transaction has written the row, no worker can claim
+    the job before the corrections are in it.
+    """
+    job = find_open_job(session, base_digest)
+    if job is not None:
+        held = (
+            update(EditJob)
+            .where(EditJob.id == job.id, EditJob.open)
+            .values(open=EditJob.open)
+            .returning(EditJob.size)
+            .execution_options(synchronize_session=False)
+        )
+        size = session.scalar(held)
+        if size is not None:
+            if size + count >= batch:
+                job.open = False
+                job.starts_at = now
+                session.flush()
+            return job
+    full = count >= batch
+    return open_job(
+        session,
+        base_digest=base_digest,
+        gathering=not full,
+        starts_at=now if full else starts_at,
+        now=now,
+        **opening,
+    )
+
+
+def _supersede(session: Session, successors: Mapping[str, str]) -> None:
+    """Before the successors are inserted: an image never has two live corrections."""
+    for earlier_id, successor_id in successors.items():
+        session.execute(
+            update(Correction)
+            .where(Correction.id == earlier_id)
+            .values(superseded_by=successor_id)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _insert(
+    session: Session,
+    fresh: Mapping[str, NewCorrection],
+    ids: Mapping[str, str],
+    *,
+    job_id: str,
+    now: datetime,
+) -> None:
+    rows = [
+        {
+            "id": ids[image],
+            "image_sha256": image,
+            "label": item.label,
+            "label_set": item.label_set,
+            "vocabulary": None if item.vocabulary is None else list(item.vocabulary),
+            "predicted": item.predicted,
+            "note": item.note,
+            "edit_job_id": job_id,
+            "created_at": now,
+        }
+        for image, item in fresh.items()
+    ]
+    session.execute(insert(Correction), rows)
+    add_to_job(session, job_id, list(ids.values()))
+
+
+def _answers(
+    items: Sequence[NewCorrection], ids: Mapping[str, str], earlier: Mapping[str, Correction]
+) -> list[SubmittedCorrection]:
+    answers = []
+    accepted: set[str] = set()
+    for item in items:
+        image = item.image_sha256
+        if image in ids and image not in accepted:
+            accepted.add(image)
+            answers.append(SubmittedCorrection(ids[image], "accepted", None))
+        else:
+            known = ids.get(image) or earlier[image].id
+            answers.append(SubmittedCorrection(known, "duplicate", known))
+    return answers

@@ -1,0 +1,301 @@
+"""The tables. Types mean the same on SQLite and PostgreSQL; every time is UTC and aware.
+
+Surprises: `edit_jobs` and `adapters` name each other, so `adapters.edit_job_id` carries no foreign
+key; a promotion's id is the id of the one it replaces plus one, so history cannot fork.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+Json = JSON(none_as_null=True)
+Digest = String(64)  # sha256, lower-case hex
+Identity = String(32)  # uuid as hex
+Name = String(100)
+Label = String(200)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out; SQLite itself keeps no zone. Refuses naive times."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC).replace(tzinfo=None if dialect.name == "sqlite" else UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Row(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime}  # noqa: RUF012 (declared so by SQLAlchemy)
+
+
+class Artifact(Row):
+    """A stored file that some row names."""
+
+    __tablename__ = "artifacts"
+
+    sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+
+
+class EditJob(Row):
+    """`open` jobs still gather corrections; `attempt` fences the writes of the running worker."""
+
+    __tablename__ = "edit_jobs"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(Identity, unique=True)
+    status: Mapped[str] = mapped_column(String(16))
+    open: Mapped[bool]
+    method: Mapped[str] = mapped_column(Name)
+    config: Mapped[dict[str, Any]] = mapped_column(Json)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    base_digest: Mapped[str] = mapped_column(Digest)
+    parent: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"))
+    """The live version when the job was claimed."""
+    adapter: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"))
+    size: Mapped[int]
+    """Corrections that joined this job."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    lost: Mapped[int] = mapped_column(default=0)
+    """Attempts whose heartbeat stopped."""
+    worker: Mapped[str | None] = mapped_column(String(200))
+    heartbeat: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any]] = mapped_column(Json)
+    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+    starts_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'rejected', 'failed', 'cancelled')",
+            name="status",
+        ),
+        Index(
+            "uq_edit_jobs_running",
+            "base_digest",
+            unique=True,
+            sqlite_where=text("status = 'running'"),
+            postgresql_where=text("status = 'running'"),
+        ),
+        Index(
+            "uq_edit_jobs_open",
+            "base_digest",
+            unique=True,
+            sqlite_where=text("open = 1"),
+            postgresql_where=text("open"),
+        ),
+        Index("ix_edit_jobs_status_number", "status", "number"),
+    )
+
+
+class Correction(Row):
+    """Live while neither superseded nor forgotten; a live image has one label."""
+
+    __tablename__ = "corrections"
+
+    id: Mapped[str] = mapped_column(Identity, primary_key=True)
+    image_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    """None once forgotten."""
+    label: Mapped[str] = mapped_column(Label)
+    label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
+    vocabulary: Mapped[list[str] | None] = mapped_column(Json)
+    """The labels the wrong prediction chose from, when no label set names them."""
+    predicted: Mapped[str | None] = mapped_column(Label)
+    note: Mapped[str | None] = mapped_column(Text)
+    edit_job_id: Mapped[str] = mapped_column(ForeignKey("edit_jobs.id"), index=True)
+    """The latest job it joined; `edit_job_corrections` keeps them all."""
+    before: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    after: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    created_at: Mapped[datetime]
+    superseded_by: Mapped[str | None] = mapped_column(
+        ForeignKey("corrections.id", deferrable=True, initially="DEFERRED")
+    )
+    forgotten_at: Mapped[datetime | None]
+
+    edit_job: Mapped[EditJob] = relationship(lazy="raise")
+
+    @property
+    def state(self) -> str:
+        """pending, running, applied, rejected, failed, cancelled, superseded or forgotten."""
+        if self.forgotten_at is not None:
+            return "forgotten"
+        if self.superseded_by is not None:
+            return "superseded"
+        status = self.edit_job.status
+        return {"queued": "pending", "succeeded": "applied"}.get(status, status)
+
+    __table_args__ = (
+        Index(
+            "uq_corrections_live_image",
+            "image_sha256",
+            unique=True,
+            sqlite_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
+            postgresql_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
+        ),
+    )
+
+
+class EditJobCorrection(Row):
+    """The new corrections of a job."""
+
+    __tablename__ = "edit_job_corrections"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("edit_jobs.id"), primary_key=True)
+    correction_id: Mapped[str] = mapped_column(
+        ForeignKey("corrections.id"), primary_key=True, index=True
+    )
+
+
+class AdapterRecord(Row):
+    """One version. `report` carries the gate's verdict: refused candidates are kept too."""
+
+    __tablename__ = "adapters"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    parent: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"), index=True)
+    stacked_on: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"))
+    """The version beneath when fitted on top of it; None when fitted from the base."""
+    method: Mapped[str] = mapped_column(Name)
+    config: Mapped[dict[str, Any]] = mapped_column(Json)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    base_name: Mapped[str] = mapped_column(Text)
+    base_pretrained: Mapped[str | None] = mapped_column(Text)
+    base_digest: Mapped[str] = mapped_column(Digest)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    """Numbers that were trained."""
+    strength: Mapped[float]
+    edit_job_id: Mapped[str | None] = mapped_column(Identity, unique=True)
+    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    created_at: Mapped[datetime]
+
+
+class AdapterCorrection(Row):
+    """Every correction a version was fitted on, new and replayed."""
+
+    __tablename__ = "adapter_corrections"
+
+    version: Mapped[int] = mapped_column(ForeignKey("adapters.version"), primary_key=True)
+    correction_id: Mapped[str] = mapped_column(
+        ForeignKey("corrections.id"), primary_key=True, index=True
+    )
+
+
+class Promotion(Row):
+    """Appended, never changed; the one of the highest id is live."""
+
+    __tablename__ = "promotions"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(ForeignKey("adapters.version"), index=True)
+    replaces: Mapped[int | None] = mapped_column(ForeignKey("promotions.id"), unique=True)
+    reason: Mapped[str] = mapped_column(Text)
+    edit_job_id: Mapped[str | None] = mapped_column(ForeignKey("edit_jobs.id"))
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint(
+            "(replaces IS NULL AND id = 1) OR (replaces IS NOT NULL AND id = replaces + 1)",
+            name="replaces",
+        ),
+    )
+
+
+class LabelSet(Row):
+    __tablename__ = "label_sets"
+
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    labels: Mapped[list[str]] = mapped_column(Json)
+    templates: Mapped[list[str]] = mapped_column(Json)
+    """Empty: the encoder's own prompt templates."""
+    updated_at: Mapped[datetime]
+
+
+class ControlSet(Row):
+    __tablename__ = "control_sets"
+
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    label_set: Mapped[str] = mapped_column(ForeignKey("label_sets.name"))
+    budget: Mapped[float | None]
+    """Points it may lose; None: the service's own setting."""
+    created_at: Mapped[datetime]
+
+
+class ControlImage(Row):
+    __tablename__ = "control_images"
+
+    control_set: Mapped[str] = mapped_column(ForeignKey("control_sets.name"), primary_key=True)
+    image_sha256: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.sha256"), primary_key=True, index=True
+    )
+    label: Mapped[str | None] = mapped_column(Label)
+
+
+class Prediction(Row):
+    """An answer of `/classify`, kept for a while so that a correction can name it."""
+
+    __tablename__ = "predictions"
+
+    id: Mapped[str] = mapped_column(Identity, primary_key=True)
+    image_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    version: Mapped[int] = mapped_column(ForeignKey("adapters.version"))
+    label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
+    vocabulary: Mapped[list[str]] = mapped_column(Json)
+    answer: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    """`[{"label", "score"}, …]`, best first."""
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """Size of the image."""
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class EditMethod(Row):
+    """What the worker can do, so that the API can check a config without training code."""
+
+    __tablename__ = "edit_methods"
+
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    config_schema: Mapped[dict[str, Any]] = mapped_column(Json)
+    updated_at: Mapped[datetime]
