@@ -1,0 +1,74 @@
+"""`python -m worker`: runs edit jobs until SIGTERM or SIGINT, which give a running one back."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+
+from worker.celery_app import add_task, make_app, nudge, serve
+from worker.due_jobs import run_due_jobs
+from worker.errors import NotReady, WorkerStopping
+from worker.priority import give_way
+from worker.startup import open_workshop, read_settings
+from worker.sweep import Sweep
+
+log = logging.getLogger("worker")
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    stopping = threading.Event()
+
+    def stop(_signal_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # until Celery installs its own
+        signal.signal(number, stop)
+    try:
+        return run(stopping)
+    except NotReady as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    except WorkerStopping:
+        return 0
+
+
+def run(stopping: threading.Event) -> int:
+    """Blocks until asked to stop. Raises NotReady, WorkerStopping."""
+    give_way()
+    settings = read_settings()
+    workshop = open_workshop(settings, stopping)
+    app = make_app(settings)
+    busy = threading.Event()
+
+    def run_jobs() -> None:
+        busy.set()
+        try:
+            run_due_jobs(workshop)
+        finally:
+            busy.clear()
+
+    add_task(app, run_jobs)
+    sweep = Sweep(
+        engine=workshop.engine,
+        store=workshop.store,
+        settings=settings,
+        nudge=lambda job_id: nudge(app, job_id),
+        idle=lambda: not busy.is_set(),
+        stopping=stopping,
+    )
+    sweeping = sweep.start()
+    log.info("%s edits %s", workshop.name, workshop.base.name)
+    try:
+        return serve(app, name=workshop.name, on_stop=stopping.set)
+    finally:
+        stopping.set()
+        sweeping.join()
+        workshop.engine.dispose()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What can stop an edit job, or the worker itself.
+
+WorkerError
+├── NotReady              the worker cannot start; `str(error)` is one sentence for the terminal
+├── ImageUnreadable       a stored image cannot be used; the job fails
+├── ControlLabelUnknown   a control image's label has left its label set; the job fails
+└── JobInterrupted        the job is not at fault and returns to the queue
+    ├── WorkerStopping        the worker was asked to end
+    ├── ClaimMoved            another worker holds the job now
+    ├── LiveChanged           another version became live while this one was fitted
+    └── CorrectionsChanged    a correction was forgotten before its image was read
+"""
+
+from __future__ import annotations
+
+
+class WorkerError(Exception):
+    """Root of this room's errors."""
+
+
+class NotReady(WorkerError):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The worker cannot start: {reason}")
+
+
+class ImageUnreadable(WorkerError):
+    def __init__(self, image_sha256: str, owner: str, reason: str) -> None:
+        self.image_sha256 = image_sha256
+        self.owner = owner
+        self.reason = reason
+        super().__init__(f"image {image_sha256} of {owner} cannot be read: {reason}")
+
+
+class ControlLabelUnknown(WorkerError):
+    def __init__(self, control_set: str, label: str) -> None:
+        self.control_set = control_set
+        self.label = label
+        super().__init__(
+            f"control set {control_set!r} has images labelled {label!r}, "
+            "which is no longer in its label set"
+        )
+
+
+class JobInterrupted(WorkerError):
+    """Not a failure of the job."""
+
+
+class WorkerStopping(JobInterrupted):
+    def __init__(self) -> None:
+        super().__init__("the worker is stopping")
+
+
+class ClaimMoved(JobInterrupted):
+    def __init__(self, job_id: str, attempt: int) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        super().__init__(f"attempt {attempt} of edit job {job_id} lost its claim")
+
+
+class LiveChanged(JobInterrupted):
+    def __init__(self, expected: int, found: int) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(f"version {found} became live while {expected} was being edited")
+
+
+class CorrectionsChanged(JobInterrupted):
+    def __init__(self, image_sha256: str) -> None:
+        self.image_sha256 = image_sha256
+        super().__init__(f"image {image_sha256} was forgotten before it was read")

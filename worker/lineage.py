@@ -1,0 +1,95 @@
+"""What an edit starts from: its corrections, the live version's chain, label sets and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from encoder.adapter import Adapter
+from encoder.clip import Encoder
+from registry.adapters import chain
+from registry.artifacts import ArtifactStore
+from registry.control_sets import list_control_images, list_control_sets
+from registry.corrections import job_corrections, live_corrections
+from registry.label_sets import get_label_set, list_label_sets
+from registry.session import reading
+from registry.tables import AdapterCorrection, AdapterRecord, Correction, EditJob, LabelSet
+from worker.control_sets import ControlPlan, plan_images
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the database knows about a claimed job.
+
+    `new` are its own corrections that still stand, `live` those that the live version's lineage
+    was fitted on; `chain` are the adapter files that make the live version, in order of merging.
+    `must_forget`: the live version was fitted on a correction that was forgotten since.
+    """
+
+    new: tuple[Correction, ...]
+    live: tuple[Correction, ...]
+    must_forget: bool
+    chain: tuple[str, ...]
+    label_sets: dict[str, LabelSet]
+    controls: tuple[ControlPlan, ...]
+
+
+def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
+    """One short reading transaction. Raises AdapterMissing."""
+    with reading(engine) as session:
+        merged = chain(session, parent)
+        return Facts(
+            new=tuple(job_corrections(session, job.id)),
+            live=tuple(live_corrections(session, parent)),
+            must_forget=_knows_forgotten(session, merged),
+            chain=tuple(row.digest for row in merged),
+            label_sets={row.name: row for row in list_label_sets(session)},
+            controls=_control_plans(session),
+        )
+
+
+def _knows_forgotten(session: Session, merged: Sequence[AdapterRecord]) -> bool:
+    query = (
+        select(Correction.id)
+        .join(AdapterCorrection, AdapterCorrection.correction_id == Correction.id)
+        .where(AdapterCorrection.version.in_([row.version for row in merged]))
+        .where(Correction.forgotten_at.is_not(None))
+        .limit(1)
+    )
+    return session.scalar(query) is not None
+
+
+def _control_plans(session: Session) -> tuple[ControlPlan, ...]:
+    plans = []
+    for row in list_control_sets(session):
+        label_set = get_label_set(session, row.label_set)
+        images = list_control_images(session, row.name)
+        plans.append(
+            ControlPlan(
+                name=row.name,
+                labels=tuple(label_set.labels),
+                templates=tuple(label_set.templates),
+                images=plan_images({image.image_sha256: image.label for image in images}),
+                budget=row.budget,
+            )
+        )
+    return tuple(plans)
+
+
+def is_forgotten(engine: Engine, image_sha256: str) -> bool:
+    """Whether no correction names this image any more."""
+    named = select(Correction.id).where(Correction.image_sha256 == image_sha256).limit(1)
+    with reading(engine) as session:
+        return session.scalar(named) is None
+
+
+def merge_chain(base: Encoder, store: ArtifactStore, digests: Sequence[str]) -> Encoder:
+    """The version that these adapter files make.
+
+    Raises encoder.errors.AdapterError, ArtifactMissing, ArtifactCorrupt.
+    """
+    adapters = [Adapter.from_bytes(store.get(digest), digest=digest) for digest in digests]
+    return base.merged(adapters)

@@ -1,0 +1,142 @@
+"""From settings to a worker that can run jobs; whatever is wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+
+import torch
+from pydantic import ValidationError
+from sqlalchemy import Engine
+
+from editing.methods import METHODS, config_schema
+from encoder.adapter import Adapter, Provenance
+from encoder.classifier import TextFeatureCache
+from encoder.clip import Encoder, load_encoder
+from encoder.errors import EncoderError
+from registry.adapters import ensure_base
+from registry.artifacts import ArtifactStore
+from registry.errors import DatabaseUnavailable, RegistryError, SchemaBehind
+from registry.methods import publish_method
+from registry.schema import check
+from registry.session import open_database, transaction
+from worker.control_sets import Budgets, ControlLoader
+from worker.errors import NotReady, WorkerStopping
+from worker.everyday import Everyday, read_everyday
+from worker.settings import Settings
+from worker.stored_images import ImageReader
+from worker.training_set import TrainingSetBuilder
+from worker.workshop import Workshop
+
+TEXT_FEATURES_KEPT = 100_000
+SCHEMA_WAIT_SECONDS = 30.0
+LOOK_AGAIN_SECONDS = 0.25
+
+
+def read_settings() -> Settings:
+    """Raises NotReady naming each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [
+            f"EMEND_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise NotReady("; ".join(problems)) from error
+
+
+def open_workshop(settings: Settings, stopping: threading.Event) -> Workshop:
+    """Raises NotReady; WorkerStopping when asked to stop while waiting for the schema."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        engine = open_database(settings.database_location)
+        wait_for_schema(engine, stopping, seconds=SCHEMA_WAIT_SECONDS)
+        store = ArtifactStore(settings.artifacts_location)
+        torch.set_num_threads(settings.torch_threads)
+        base = load_encoder(
+            settings.encoder,
+            settings.pretrained,
+            device=settings.device,
+            precision=settings.precision,
+        )
+        announce(engine, store, base)
+        everyday = read_everyday()
+    except (RegistryError, EncoderError, OSError) as error:
+        raise NotReady(str(error)) from error
+    return _assemble(settings, stopping, engine, store, base, everyday)
+
+
+def wait_for_schema(engine: Engine, stopping: threading.Event, *, seconds: float) -> None:
+    """Waits a little for the migration. Raises SchemaBehind, SchemaAhead, DatabaseUnavailable."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            check(engine)
+        except (SchemaBehind, DatabaseUnavailable):
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        if stopping.wait(LOOK_AGAIN_SECONDS):
+            raise WorkerStopping
+
+
+def announce(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
+    """Records the base encoder as version 0 and what edits are possible. Raises BaseMismatch."""
+    now = datetime.now(UTC)
+    with transaction(engine) as session:
+        ensure_base(
+            session,
+            store,
+            name=base.name,
+            pretrained=base.pretrained,
+            base_digest=base.base_digest,
+            empty_adapter=base_adapter(base),
+            now=now,
+        )
+        for method in METHODS:
+            publish_method(session, method, config_schema(method), now=now)
+
+
+def base_adapter(base: Encoder) -> bytes:
+    """The file of version 0: an adapter that changes nothing."""
+    provenance = Provenance(
+        method="none",
+        config={},
+        seed=0,
+        parent=None,
+        stacked_on=(),
+        base_name=base.name,
+        base_pretrained=base.pretrained,
+        base_digest=base.base_digest,
+    )
+    return Adapter({}, provenance).to_bytes()
+
+
+def _assemble(
+    settings: Settings,
+    stopping: threading.Event,
+    engine: Engine,
+    store: ArtifactStore,
+    base: Encoder,
+    everyday: Everyday,
+) -> Workshop:
+    cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")
+    reader = ImageReader(
+        store, base.preprocessing, settings.max_image_bytes, settings.max_image_pixels
+    )
+    budgets = Budgets(settings.forgetting_budget, settings.flip_budget)
+    return Workshop(
+        name=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+        settings=settings,
+        engine=engine,
+        store=store,
+        base=base,
+        controls=ControlLoader(base, reader, cache, everyday, budgets),
+        training_sets=TrainingSetBuilder(base, reader, cache, everyday.labels),
+        stopping=stopping,
+    )

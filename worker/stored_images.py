@@ -1,0 +1,56 @@
+"""Stored images as the encoder's pixels, decoded by several threads.
+
+Legend: B images, S image side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoder.errors import ImageError
+from encoder.images import decode_image
+from encoder.preprocessing import Preprocessing
+from registry.artifacts import ArtifactStore
+from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageUnavailable
+from worker.errors import ImageUnreadable
+
+DECODING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One image, and who needs it, for the error message."""
+
+    image_sha256: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads images from the store as the base encoder's preprocessing wants them."""
+
+    store: ArtifactStore
+    preprocessing: Preprocessing
+    max_bytes: int
+    max_pixels: int
+
+    def read(self, wanted: Sequence[Wanted]) -> Tensor:
+        """uint8 [B, 3, S, S], in order. Raises ImageUnreadable."""
+        side = self.preprocessing.image_size
+        if not wanted:
+            return torch.empty(0, 3, side, side, dtype=torch.uint8)
+        with ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode") as pool:
+            return torch.stack(list(pool.map(self._read_one, wanted)))
+
+    def _read_one(self, wanted: Wanted) -> Tensor:
+        try:
+            data = self.store.get(wanted.image_sha256)
+            image = decode_image(data, max_bytes=self.max_bytes, max_pixels=self.max_pixels)
+        except (ImageError, ArtifactMissing, ArtifactCorrupt, StorageUnavailable) as error:
+            raise ImageUnreadable(wanted.image_sha256, wanted.owner, str(error)) from error
+        return self.preprocessing.to_pixels(image)

@@ -1,0 +1,103 @@
+"""Once a second: takes back jobs that nobody holds, wakes the worker for due ones, tidies up.
+
+The broker may lose every message; what is due in the database is found here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine
+
+from registry.artifacts import ArtifactStore, release_artifacts
+from registry.claims import reclaim_expired
+from registry.edit_jobs import due_jobs
+from registry.errors import DatabaseError, StorageError
+from registry.predictions import prune_predictions
+from registry.session import reading, transaction
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+EVERY_SECONDS = 1.0
+NUDGE_AGAIN_SECONDS = 5.0
+PRUNE_EVERY_SECONDS = 60.0
+
+
+@dataclass
+class Sweep:
+    """`idle` tells whether this process runs no job; a busy worker needs no waking."""
+
+    engine: Engine
+    store: ArtifactStore
+    settings: Settings
+    nudge: Callable[[str], None]
+    idle: Callable[[], bool]
+    stopping: threading.Event
+    _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
+    _pruned_at: float = -PRUNE_EVERY_SECONDS
+
+    def start(self) -> threading.Thread:
+        """In a thread of its own, until `stopping`."""
+        thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.once()
+            except (DatabaseError, StorageError) as error:
+                log.warning("the sweep comes back later: %s", error)
+            self.stopping.wait(EVERY_SECONDS)
+
+    def once(self) -> None:
+        """One round. Raises DatabaseUnavailable, StorageFull, StorageUnavailable."""
+        self.reclaim()
+        self.wake()
+        if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
+            self._pruned_at = time.monotonic()
+            self.prune()
+
+    def reclaim(self) -> list[str]:
+        """Queues jobs whose heartbeat stopped, or fails them after too many lost attempts."""
+        with transaction(self.engine) as session:
+            taken = reclaim_expired(
+                session,
+                now=datetime.now(UTC),
+                lease=timedelta(seconds=self.settings.lease),
+                max_attempts=self.settings.max_attempts,
+            )
+        for job_id in taken:
+            log.warning("edit job %s lost its worker and was taken back", job_id)
+        return taken
+
+    def wake(self) -> None:
+        """Nudges for each due job, again after a while: messages get lost."""
+        with reading(self.engine) as session:
+            due = due_jobs(session, datetime.now(UTC))
+        now = time.monotonic()
+        self._nudged = {job_id: at for job_id, at in self._nudged.items() if job_id in due}
+        if not self.idle():
+            return
+        for job_id in due:
+            if now - self._nudged.get(job_id, -NUDGE_AGAIN_SECONDS) >= NUDGE_AGAIN_SECONDS:
+                self._nudged[job_id] = now
+                self.nudge(job_id)
+
+    def prune(self) -> None:
+        """Lets go of predictions that are too old or too many, and of their images."""
+        with transaction(self.engine) as session:
+            images = prune_predictions(
+                session,
+                keep=timedelta(hours=self.settings.keep_predictions),
+                keep_bytes=self.settings.keep_bytes,
+                now=datetime.now(UTC),
+            )
+        if images:
+            with transaction(self.engine) as session:
+                release_artifacts(session, self.store, images)

@@ -1,0 +1,130 @@
+"""From corrections to what an edit learns from: which of them, on top of what, in which form.
+
+Legend: N corrections, V labels of the vocabulary, G guard images, S image side, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from editing.fewshot import EditTask, draw_replay
+from editing.training_config import TrainingConfig
+from encoder.classifier import TextFeatureCache
+from encoder.clip import Encoder
+from registry.tables import Correction, LabelSet
+from worker.control_sets import Controls
+from worker.stored_images import ImageReader, Wanted
+from worker.vocabulary import Vocabulary, join_answers, possible_answers, text_features
+
+ASKED_AT_MOST = 2000
+"""Earlier corrections that are judged without being fitted; the gate holds their pixels."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Which corrections one edit is about.
+
+    `new` are the job's own; `earlier` are fitted again; `asked` are earlier ones that are only
+    judged. A stacked edit is fitted on top of the live version, any other from the base.
+    """
+
+    new: tuple[Correction, ...]
+    earlier: tuple[Correction, ...]
+    asked: tuple[Correction, ...]
+    stacked: bool
+
+    @property
+    def fitted(self) -> tuple[Correction, ...]:
+        return self.new + self.earlier
+
+    @property
+    def judged(self) -> tuple[Correction, ...]:
+        """The fitted ones first."""
+        return self.fitted + self.asked
+
+
+def plan_training(
+    new: Sequence[Correction],
+    live: Sequence[Correction],
+    config: TrainingConfig,
+    *,
+    seed: int,
+    must_refit: bool,
+) -> TrainingPlan:
+    """Refit from the base on everything while it fits into `config.max_images`.
+
+    Beyond that: all new corrections and a class-balanced draw of the live ones, on top of the live
+    version; with `replay="stack"` only the new ones. `must_refit` starts from the base whatever
+    the size, because the live version knows something that must be forgotten. New corrections are
+    always taken, however many.
+    """
+    own = {each.id for each in new}
+    earlier = [each for each in live if each.id not in own]
+    if len(new) + len(earlier) <= config.max_images and config.replay == "refit":
+        return TrainingPlan(tuple(new), tuple(earlier), (), stacked=False)
+    stack_only = config.replay == "stack" and not must_refit
+    room = 0 if stack_only else max(config.max_images - len(new), 0)
+    drawn = set(draw_replay([each.label for each in earlier], room=room, seed=seed))
+    replayed = [each for row, each in enumerate(earlier) if row in drawn]
+    rest = [each for row, each in enumerate(earlier) if row not in drawn]
+    asked = draw_replay([each.label for each in rest], room=ASKED_AT_MOST, seed=seed)
+    return TrainingPlan(
+        tuple(new),
+        tuple(replayed),
+        tuple(rest[row] for row in asked),
+        stacked=not must_refit,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """`task` is what is fitted, `judged` the same and more; rows are `vocabulary` rows."""
+
+    task: EditTask
+    judged: EditTask
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainingSetBuilder:
+    """Turns a plan into tensors, for one base encoder."""
+
+    base: Encoder
+    reader: ImageReader
+    text_cache: TextFeatureCache
+    everyday: Sequence[str]
+
+    def build(
+        self, plan: TrainingPlan, label_sets: Mapping[str, LabelSet], controls: Controls
+    ) -> TrainingSet:
+        """Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError."""
+        vocabulary = join_answers(possible_answers(plan.judged, label_sets, self.everyday))
+        judged = EditTask(
+            pixels=self._pixels(plan.judged),
+            targets=vocabulary.targets,
+            allowed=vocabulary.allowed,
+            text_features=text_features(self.base, vocabulary.prompts, self.text_cache),
+            new=torch.arange(len(plan.judged)) < len(plan.new),
+            guard_pixels=controls.guard_pixels,
+            guard_features=controls.guard_features,
+        )
+        return TrainingSet(_first(judged, len(plan.fitted)), judged, vocabulary)
+
+    def _pixels(self, corrections: Sequence[Correction]) -> Tensor:
+        return self.reader.read(
+            [Wanted(each.image_sha256 or "", f"correction {each.id}") for each in corrections]
+        )
+
+
+def _first(task: EditTask, count: int) -> EditTask:
+    return replace(
+        task,
+        pixels=task.pixels[:count],
+        targets=task.targets[:count],
+        allowed=task.allowed[:count],
+        new=task.new[:count],
+    )

@@ -1,0 +1,118 @@
+"""Between which answers a correction decides, and the text features of these answers.
+
+A row of the vocabulary is a label *under certain prompt templates*: one label in two label sets
+with other templates is two rows. An image's own possible answers all share their templates, so its
+label never stands against itself.
+
+Legend: N corrections, V rows, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoder.classifier import DEFAULT_TEMPLATES, TextFeatureCache, build_classifier
+from encoder.clip import Encoder
+from registry.tables import Correction, LabelSet
+
+Templates = tuple[str, ...]
+Prompt = tuple[str, Templates]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one image could have been called; `labels` includes the right one."""
+
+    label: str
+    labels: tuple[str, ...]
+    templates: Templates
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """prompts V · targets long [N] · allowed bool [N, V]"""
+
+    prompts: tuple[Prompt, ...]
+    targets: Tensor
+    allowed: Tensor
+
+    def label(self, row: int) -> str:
+        return self.prompts[row][0]
+
+
+def possible_answers(
+    corrections: Sequence[Correction],
+    label_sets: Mapping[str, LabelSet],
+    everyday: Sequence[str],
+) -> list[Answers]:
+    """Each correction's own answers, in order.
+
+    Its label set decides; without one the labels that its wrong prediction chose from; without
+    these every label that somebody could confuse it with: those of the other corrections, the
+    wrong predictions, the label sets that hold its label, and everyday things.
+    """
+    shared = [correction.label for correction in corrections]
+    shared += [correction.predicted for correction in corrections if correction.predicted]
+    return [_answers(each, label_sets, shared, everyday) for each in corrections]
+
+
+def _answers(
+    correction: Correction,
+    label_sets: Mapping[str, LabelSet],
+    shared: Sequence[str],
+    everyday: Sequence[str],
+) -> Answers:
+    label = correction.label
+    chosen = label_sets.get(correction.label_set) if correction.label_set else None
+    templates = tuple(chosen.templates) if chosen is not None else ()
+    named = chosen.labels if chosen is not None else correction.vocabulary
+    labels = _distinct(label, named or ())
+    if len(labels) == 1:  # nothing named, and one possible answer would teach nothing
+        others = [
+            *shared,
+            *(
+                each
+                for names in label_sets.values()
+                if label in names.labels
+                for each in names.labels
+            ),
+            *everyday,
+        ]
+        spellings = label.casefold()
+        labels = _distinct(label, (each for each in others if each.casefold() != spellings))
+    return Answers(label, labels, templates or tuple(DEFAULT_TEMPLATES))
+
+
+def _distinct(label: str, others: Iterable[str]) -> tuple[str, ...]:
+    """The label first, then every other one once."""
+    return tuple(dict.fromkeys((label, *others)))
+
+
+def join_answers(answers: Sequence[Answers]) -> Vocabulary:
+    """One vocabulary of all answers, rows in the order of their first appearance."""
+    rows: dict[Prompt, int] = {}
+    for each in answers:
+        for label in each.labels:
+            rows.setdefault((label, each.templates), len(rows))
+    targets = torch.tensor([rows[each.label, each.templates] for each in answers])
+    allowed = torch.zeros(len(answers), len(rows), dtype=torch.bool)
+    for index, each in enumerate(answers):
+        allowed[index, [rows[label, each.templates] for label in each.labels]] = True
+    return Vocabulary(tuple(rows), targets.long(), allowed)
+
+
+def text_features(encoder: Encoder, prompts: Sequence[Prompt], cache: TextFeatureCache) -> Tensor:
+    """Unit rows fp32 [V, E] of a vocabulary's prompts. Raises encoder.errors.ClassifierError."""
+    by_templates: dict[Templates, list[int]] = {}
+    for row, (_, templates) in enumerate(prompts):
+        by_templates.setdefault(templates, []).append(row)
+    found: dict[int, Tensor] = {}
+    for templates, rows in by_templates.items():
+        labels = [prompts[row][0] for row in rows]
+        classifier = build_classifier(encoder, labels, templates, cache)
+        found.update(zip(rows, classifier.features, strict=True))
+    return torch.stack([found[row] for row in range(len(prompts))])
