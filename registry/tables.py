@@ -1,7 +1,7 @@
 """The tables. Types mean the same on SQLite and PostgreSQL; every time is UTC and aware.
 
-Surprises: `edit_jobs` and `adapters` name each other, so `adapters.edit_job_id` carries no foreign
-key; a promotion's id is the id of the one it replaces plus one, so history cannot fork.
+`edit_jobs` and `adapters` name each other, so `adapters.edit_job_id` carries no foreign key. A
+promotion's id is the id of the one it replaces plus one, so history cannot fork.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -207,7 +208,7 @@ class AdapterRecord(Row):
     bytes: Mapped[int] = mapped_column(BigInteger)
     parameters: Mapped[int] = mapped_column(BigInteger)
     """Numbers that were trained."""
-    strength: Mapped[float]
+    strength: Mapped[float] = mapped_column(Double)
     edit_job_id: Mapped[str | None] = mapped_column(Identity, unique=True)
     report: Mapped[dict[str, Any] | None] = mapped_column(Json)
     created_at: Mapped[datetime]
@@ -259,7 +260,7 @@ class ControlSet(Row):
 
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     label_set: Mapped[str] = mapped_column(ForeignKey("label_sets.name"))
-    budget: Mapped[float | None]
+    budget: Mapped[float | None] = mapped_column(Double)
     """Points it may lose; None: the service's own setting."""
     created_at: Mapped[datetime]
 
