@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 SCHEME = "emend-files"
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu ships no types
-    def _get(self, queue: str) -> Any:
+class Channel(filesystem.Channel):
+    def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002
         try:
             return super()._get(queue)
         except ValueError as damage:
@@ -25,7 +25,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu ships no types
             raise Empty from damage
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     Channel = Channel
 
 
