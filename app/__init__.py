@@ -1,0 +1,1 @@
+"""The door: the HTTP service. Answers requests; decides nothing about learning."""

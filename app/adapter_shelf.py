@@ -1,0 +1,42 @@
+"""Versions as the contract describes them: a row, its corrections and its promotions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from app.schemas.adapters import AdapterDetail, AdapterPage
+from app.uploads import version_of
+from registry.adapters import correction_counts, list_adapters
+from registry.promotions import find_live_promotion, live_promotion, promotions_of
+from registry.tables import AdapterRecord
+
+
+def find_version(session: Session, reference: str) -> int:
+    """The number that a path means. Raises `FieldInvalid`, `AdapterMissing`."""
+    version = version_of(reference)
+    return live_promotion(session).version if version is None else version
+
+
+def describe(session: Session, rows: Sequence[AdapterRecord]) -> list[AdapterDetail]:
+    """Each version in full, in order, with as many queries for many as for one."""
+    versions = [row.version for row in rows]
+    counts = correction_counts(session, versions)
+    promotions = promotions_of(session, versions)
+    live = find_live_promotion(session)
+    return [
+        AdapterDetail.of(
+            row,
+            corrections=counts[row.version],
+            live=live is not None and live.version == row.version,
+            promotions=promotions[row.version],
+        )
+        for row in rows
+    ]
+
+
+def page_of_adapters(session: Session, cursor: str | None, limit: int) -> AdapterPage:
+    """One page of versions, newest first. Raises `CursorInvalid`."""
+    page = list_adapters(session, cursor=cursor, limit=limit)
+    return AdapterPage(adapters=describe(session, page.items), next=page.next_cursor)

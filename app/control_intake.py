@@ -1,0 +1,72 @@
+"""Takes the images of control sets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from app.errors import FieldInvalid
+from app.image_keeping import write_with_images
+from app.images import decoded
+from app.schemas.control_sets import ControlImagesAdded, ControlSetDetail
+from app.services import Services
+from app.uploads import read_upload
+from registry.control_sets import (
+    NewControlImage,
+    add_control_images,
+    control_counts,
+    get_control_set,
+    list_control_sets,
+)
+
+IMAGES_LIMIT = 1000
+FIELDS = frozenset({"label"})
+
+
+@dataclass(frozen=True)
+class ControlUpload:
+    """Images of one request and the label of each, if they have labels."""
+
+    images: tuple[bytes, ...]
+    labels: tuple[str | None, ...]
+
+
+async def read_control_upload(request: Request) -> ControlUpload:
+    """The images in a request's body. Raises what `read_upload` raises, and `FieldInvalid`."""
+    upload = await read_upload(request, FIELDS, images_limit=IMAGES_LIMIT)
+    if not upload.images:
+        raise FieldInvalid("image", "at least one image is needed")
+    return ControlUpload(upload.images, upload.for_each("label", len(upload.images)))
+
+
+def add_images(services: Services, name: str, upload: ControlUpload) -> ControlImagesAdded:
+    """Adds all images or none. Raises `ImageRefused` and whatever `add_control_images` raises."""
+    for index, image in enumerate(upload.images):
+        decoded(image, index, services.settings)
+
+    def write(session: Session, digests: list[str]) -> ControlImagesAdded:
+        new = [
+            NewControlImage(image_sha256=digest, label=label)
+            for digest, label in zip(digests, upload.labels, strict=True)
+        ]
+        added = add_control_images(session, name, new)
+        return ControlImagesAdded(
+            added=added, duplicates=len(new) - added, control_set=describe(session, name)
+        )
+
+    return write_with_images(services.engine, services.store, upload.images, write)
+
+
+def describe(session: Session, name: str) -> ControlSetDetail:
+    """One control set with its counts. Raises `ControlSetMissing`."""
+    row = get_control_set(session, name)
+    return ControlSetDetail.of(row, control_counts(session, [name])[name])
+
+
+def describe_all(session: Session) -> list[ControlSetDetail]:
+    """Every control set with its counts, by name."""
+    rows = list_control_sets(session)
+    counts = control_counts(session, [row.name for row in rows])
+    return [ControlSetDetail.of(row, counts[row.name]) for row in rows]

@@ -1,0 +1,142 @@
+"""Failures of a request or of a start that no other room can name, as facts.
+
+AppError
+├── RequestError             the caller can mend it
+│   ├── FieldInvalid · JsonInvalid · UnsupportedMediaType · BodyTooLarge
+│   ├── ImageRefused         one image of several was refused by the encoder room
+│   └── MethodUnknown · ConfigInvalid · LiveMoved
+├── NotReady                 the service cannot answer yet, and says why
+├── NoMethodsAnnounced       no worker has said which methods it knows
+└── StartError               the process must not start
+    └── SettingsInvalid · DataFolderUnwritable
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+
+
+class AppError(Exception):
+    """Root of the failures of this room."""
+
+
+class RequestError(AppError):
+    """Root of what the caller can mend."""
+
+
+class FieldInvalid(RequestError):
+    """A field of the body, query or path holds something it may not."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
+class ImageRefused(RequestError):
+    """One image of the request was refused; ``cause`` is the encoder room's error."""
+
+    def __init__(self, index: int, cause: Exception) -> None:
+        self.field = f"image[{index}]"
+        self.cause = cause
+        super().__init__(f"{self.field}: {cause}")
+
+
+class JsonInvalid(RequestError):
+    """The body is not JSON, or holds a number that JSON does not have."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the body is not valid JSON: {reason}")
+
+
+class UnsupportedMediaType(RequestError):
+    """The body's ``Content-Type`` is not one that this path reads."""
+
+    def __init__(self, found: str | None, accepted: tuple[str, ...]) -> None:
+        self.found = found
+        self.accepted = accepted
+        super().__init__(
+            f"this path reads {' or '.join(accepted)}, not {found or 'an unnamed type'}"
+        )
+
+
+class BodyTooLarge(RequestError, HTTPException):
+    """The body is over the limit on a request's bytes.
+
+    An ``HTTPException`` too, because FastAPI turns every other exception met while it reads a
+    body into a 400.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        HTTPException.__init__(self, 413, f"the body is over the limit of {limit} bytes")
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class NotReady(AppError):
+    """The service cannot answer yet."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class NoMethodsAnnounced(AppError):
+    """No worker has announced an edit method to this registry."""
+
+    def __init__(self) -> None:
+        super().__init__("no worker has announced its edit methods yet; start one and try again")
+
+
+class MethodUnknown(RequestError):
+    """No worker announced this edit method."""
+
+    def __init__(self, method: str, known: tuple[str, ...]) -> None:
+        self.method = method
+        self.known = known
+        super().__init__(f"method {method!r} is unknown; known: {', '.join(known)}")
+
+
+class ConfigInvalid(RequestError):
+    """The method's published schema refuses this config; ``problems`` is (field, reason) pairs."""
+
+    def __init__(self, method: str, problems: tuple[tuple[str, str], ...]) -> None:
+        self.method = method
+        self.problems = problems
+        first = "; ".join(f"{field}: {reason}" for field, reason in problems)
+        super().__init__(f"{method} refuses this config: {first}")
+
+
+class LiveMoved(RequestError):
+    """A promotion named the version it replaces, and another one is live."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(f"version {found} is live, not version {expected}; nothing was changed")
+
+
+class StartError(AppError):
+    """Root of what must keep the process from starting."""
+
+
+class SettingsInvalid(StartError):
+    """An environment variable holds something it may not; ``problems`` is (name, reason) pairs."""
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in problems))
+
+
+class DataFolderUnwritable(StartError):
+    """The data folder cannot be made or written to."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(f"the data folder {folder} cannot be written to: {reason}")

@@ -1,0 +1,80 @@
+"""Stores images together with the rows that name them, so that neither is there without the other.
+
+Files live outside the database's transactions: they are put first and recorded in the transaction
+that names them. A file that another request released in between is put once more; when the
+transaction is refused, files that nothing names are removed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from encoder.images import image_media_type
+from registry.artifacts import ArtifactStore, keep_artifact
+from registry.errors import ArtifactMissing
+from registry.session import take_turn, transaction
+from registry.tables import Artifact
+
+T = TypeVar("T")
+
+
+def write_with_images(
+    engine: Engine,
+    store: ArtifactStore,
+    images: Sequence[bytes],
+    write: Callable[[Session, list[str]], T],
+) -> T:
+    """Runs ``write(session, digests)`` in one transaction in which the images are on record.
+
+    Durable once it returns; nothing is kept when it raises, which is whatever ``write`` raises, or
+    `StorageFull`, `StorageUnavailable`, `DatabaseUnavailable`.
+    """
+    digests: list[str] = []
+    completed = False
+    try:
+        digests.extend(store.put(image) for image in images)
+        try:
+            outcome = _write(engine, store, images, digests, write)
+        except ArtifactMissing:
+            for image in images:
+                store.put(image)
+            outcome = _write(engine, store, images, digests, write)
+        completed = True
+        return outcome
+    finally:
+        if not completed:
+            _discard_unnamed(engine, store, digests)
+
+
+def _write(
+    engine: Engine,
+    store: ArtifactStore,
+    images: Sequence[bytes],
+    digests: list[str],
+    write: Callable[[Session, list[str]], T],
+) -> T:
+    now = datetime.now(UTC)
+    with transaction(engine) as session:
+        for image, digest in zip(images, digests, strict=True):
+            keep_artifact(
+                session,
+                store,
+                digest,
+                size=len(image),
+                media_type=image_media_type(image),
+                now=now,
+            )
+        return write(session, digests)
+
+
+def _discard_unnamed(engine: Engine, store: ArtifactStore, digests: Sequence[str]) -> None:
+    with transaction(engine) as session:
+        take_turn(session)
+        for digest in set(digests):
+            if session.get(Artifact, digest) is None:
+                store.delete(digest)

@@ -1,0 +1,22 @@
+"""Checks the images of a request, saying which one is refused."""
+
+from __future__ import annotations
+
+from PIL.Image import Image
+
+from app.errors import ImageRefused
+from app.settings import Settings
+from encoder.errors import ImageError
+from encoder.images import decode_image
+
+
+def decoded(image: bytes, index: int, settings: Settings) -> Image:
+    """The upright RGB image; ``index`` is its place in the request. Raises `ImageRefused`."""
+    try:
+        return decode_image(
+            image,
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+        )
+    except ImageError as error:
+        raise ImageRefused(index, error) from error

@@ -1,0 +1,47 @@
+"""Edit jobs as the contract describes them: a row and its corrections."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from app.base_row import base_digest_of
+from app.config_check import check_config
+from app.schemas.edit_jobs import EditJobDetail, EditJobPage, EditJobRequest
+from registry.corrections import correction_ids_of
+from registry.edit_jobs import get_job, list_jobs, start_job
+from registry.session import reading, transaction
+
+
+def start(engine: Engine, asked: EditJobRequest) -> EditJobDetail:
+    """A job that is due now. Raises what `check_config` and `start_job` raise, and `NotReady`."""
+    with transaction(engine) as session:
+        check_config(session, asked.method, asked.config)
+        job = start_job(
+            session,
+            method=asked.method,
+            config=asked.config,
+            seed=asked.seed,
+            base_digest=base_digest_of(session),
+            now=datetime.now(UTC),
+        )
+    return job_state(engine, job.id)
+
+
+def job_state(engine: Engine, job_id: str) -> EditJobDetail:
+    """A job as it stands. Raises `JobMissing`."""
+    with reading(engine) as session:
+        job = get_job(session, job_id)
+        return EditJobDetail.of(job, correction_ids_of(session, [job.id])[job.id])
+
+
+def page_of_jobs(engine: Engine, cursor: str | None, limit: int) -> EditJobPage:
+    """One page of jobs, newest first. Raises `CursorInvalid`."""
+    with reading(engine) as session:
+        page = list_jobs(session, cursor=cursor, limit=limit)
+        joined = correction_ids_of(session, [job.id for job in page.items])
+    return EditJobPage(
+        edit_jobs=[EditJobDetail.of(job, joined[job.id]) for job in page.items],
+        next=page.next_cursor,
+    )

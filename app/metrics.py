@@ -1,0 +1,89 @@
+"""What the service counts, in Prometheus' text format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STATES = ("queued", "running", "succeeded", "rejected", "failed", "cancelled")
+
+
+class Metrics:
+    """One process's counters; times are seconds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "emend_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "emend_request_seconds",
+            "Seconds from a request to the start of its answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.images = Counter(
+            "emend_classified_images", "Images classified.", registry=self.registry
+        )
+        self.live_version = Gauge(
+            "emend_live_version",
+            "The adapter version that answers; -1 before there is one.",
+            registry=self.registry,
+        )
+        self.live_version.set(-1)
+        self.predictions_waiting = Gauge(
+            "emend_predictions_waiting",
+            "Predictions that are not yet written.",
+            registry=self.registry,
+        )
+        self.predictions_lost = Counter(
+            "emend_predictions_lost",
+            "Predictions that could not be kept.",
+            registry=self.registry,
+        )
+        self.edit_jobs = Gauge(
+            "emend_edit_jobs", "Edit jobs by state.", ("status",), registry=self.registry
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one answered request under its route's template."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.latency.labels(method, route).observe(seconds)
+
+    def render(self, jobs: Mapping[str, int]) -> bytes:
+        """The text for a scrape; ``jobs`` is the number of edit jobs by state."""
+        for state in STATES:
+            self.edit_jobs.labels(state).set(jobs.get(state, 0))
+        return generate_latest(self.registry)
+
+
+class RequestMeter:
+    """ASGI middleware that counts requests by route template, never by path."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unmatched")
+                seconds = time.perf_counter() - begun
+                method = scope["method"] if route != "unmatched" else "other"
+                self.metrics.observe(method, route, message["status"], seconds)
+            await send(message)
+
+        await self.app(scope, receive, send_counted)

@@ -1,0 +1,193 @@
+"""The one table from error classes to HTTP, and the problem documents made from it (RFC 9457).
+
+``type`` is ``urn:emend:problem:<slug>``, stable for each row. The row of an error is that of its
+nearest ancestor in the table. ``errors`` lists what is wrong, each entry with the facts of its
+error and, where one is to blame, the ``field``.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from app import errors as mine
+from encoder import errors as encoding
+from registry import errors as stored
+
+logger = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:emend:problem:"
+RETRY_SECONDS = 2
+DETAIL_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One row: what every error of a class has in common."""
+
+    status: int
+    slug: str
+    title: str
+
+
+UNEXPECTED = Problem(500, "unexpected", "The service failed")
+PROBLEMS: Mapping[type[Exception], Problem] = {
+    # the request itself
+    mine.FieldInvalid: Problem(422, "field-invalid", "A field is not valid"),
+    mine.JsonInvalid: Problem(422, "json-invalid", "The body is not valid JSON"),
+    RequestValidationError: Problem(422, "request-invalid", "The request is not valid"),
+    mine.UnsupportedMediaType: Problem(415, "media-type", "The media type is not supported"),
+    mine.BodyTooLarge: Problem(413, "body-too-large", "The body is too large"),
+    mine.MethodUnknown: Problem(422, "method-unknown", "The edit method is unknown"),
+    mine.ConfigInvalid: Problem(422, "config-invalid", "The method's config is not valid"),
+    # images and words
+    encoding.ImageEmpty: Problem(422, "image-empty", "An image has no bytes"),
+    encoding.ImageTooLarge: Problem(413, "image-too-large", "An image has too many bytes"),
+    encoding.ImageTooManyPixels: Problem(413, "image-too-many-pixels", "An image is too big"),
+    encoding.ImageError: Problem(422, "image-undecodable", "An image cannot be decoded"),
+    encoding.TemplateInvalid: Problem(422, "template-invalid", "A template is not valid"),
+    encoding.ClassifierError: Problem(422, "vocabulary-invalid", "The labels cannot be used"),
+    stored.LabelInvalid: Problem(422, "label-invalid", "A label is not valid"),
+    stored.LabelDuplicate: Problem(422, "label-duplicate", "A label stands twice in a list"),
+    stored.LabelOutsideSet: Problem(422, "label-outside-set", "A label is outside its set"),
+    stored.CursorInvalid: Problem(422, "cursor-invalid", "The cursor is not valid"),
+    stored.Invalid: Problem(422, "value-invalid", "A value is not valid"),
+    # what is not there
+    stored.CorrectionMissing: Problem(404, "correction-unknown", "No such correction"),
+    stored.JobMissing: Problem(404, "edit-job-unknown", "No such edit job"),
+    stored.AdapterMissing: Problem(404, "adapter-unknown", "No such adapter"),
+    stored.LabelSetMissing: Problem(404, "label-set-unknown", "No such label set"),
+    stored.ControlSetMissing: Problem(404, "control-set-unknown", "No such control set"),
+    stored.PredictionMissing: Problem(404, "prediction-unknown", "No such prediction is kept"),
+    stored.NotFound: Problem(404, "not-found", "Not found"),
+    # what the present state does not allow
+    stored.CorrectionConflict: Problem(409, "correction-conflict", "The image has another label"),
+    stored.ControlImageConflict: Problem(
+        409, "control-image-conflict", "The control image has another label"
+    ),
+    stored.PromotionConflict: Problem(409, "promotion-conflict", "Another version became live"),
+    mine.LiveMoved: Problem(409, "promotion-conflict", "Another version became live"),
+    stored.JobFinished: Problem(409, "edit-job-finished", "The edit job has ended"),
+    stored.NothingToEdit: Problem(409, "nothing-to-edit", "There is nothing to edit"),
+    stored.Conflict: Problem(409, "conflict", "The present state does not allow it"),
+    # what the service lacks
+    mine.NotReady: Problem(503, "not-ready", "The service is not ready"),
+    mine.NoMethodsAnnounced: Problem(503, "no-methods", "No worker has announced itself"),
+    stored.StorageFull: Problem(507, "storage-full", "There is no room left to store it"),
+    stored.StorageUnavailable: Problem(503, "storage-unavailable", "The file store is not there"),
+    stored.ArtifactMissing: Problem(500, "artifact-missing", "A stored file is missing"),
+    stored.ArtifactCorrupt: Problem(500, "artifact-corrupt", "A stored file is damaged"),
+    stored.DatabaseError: Problem(503, "database-unavailable", "The database does not answer"),
+    encoding.AdapterError: Problem(500, "adapter-unusable", "A stored adapter cannot be used"),
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The row of an error; that of an unexpected failure when it has none."""
+    if isinstance(error, mine.ImageRefused):
+        return problem_of(error.cause)
+    rows = (PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    return next(rows, UNEXPECTED)
+
+
+def answer(error: Exception) -> JSONResponse:
+    """The problem document of an error that has a row in the table."""
+    problem = problem_of(error)
+    internal = problem.status == UNEXPECTED.status
+    if problem.status >= UNEXPECTED.status and not isinstance(error, mine.AppError):
+        logger.error("%s: %s", type(error).__name__, error)
+    return document(
+        problem,
+        detail=problem.title if internal else str(error),
+        entries=[] if internal else _entries(error),
+        headers={"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else {},
+    )
+
+
+def document(
+    problem: Problem,
+    *,
+    detail: str,
+    entries: list[dict[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem document with this detail and these entries of ``errors``."""
+    return JSONResponse(
+        {
+            "type": TYPE_PREFIX + problem.slug,
+            "title": problem.title,
+            "status": problem.status,
+            "detail": detail[:DETAIL_LIMIT],
+            "errors": entries or [],
+        },
+        status_code=problem.status,
+        headers=dict(headers or {}),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _entries(error: Exception) -> list[dict[str, Any]]:
+    if isinstance(error, RequestValidationError):
+        return [
+            {"field": ".".join(str(part) for part in entry["loc"]), "detail": entry["msg"]}
+            for entry in error.errors()
+        ]
+    if isinstance(error, mine.ConfigInvalid):
+        return [{"field": field, "detail": reason} for field, reason in error.problems]
+    if isinstance(error, mine.ImageRefused):
+        return [{"field": error.field, "detail": str(error.cause), **_facts(error.cause)}]
+    return [{"detail": str(error)[:DETAIL_LIMIT], **_facts(error)}]
+
+
+def _facts(error: Exception) -> dict[str, Any]:
+    """The error's public attributes that JSON can hold, text cut to a readable length."""
+    return {
+        name: value[:DETAIL_LIMIT] if isinstance(value, str) else value
+        for name, value in vars(error).items()
+        if not name.startswith("_") and isinstance(value, str | int | float | bool | None)
+    }
+
+
+def _of_status(status: int) -> Problem:
+    """A row for a status that the framework itself answers with: 404, 405, 400."""
+    title = http.HTTPStatus(status).phrase
+    return Problem(status, title.lower().replace(" ", "-"), title)
+
+
+async def _on_known(_: Request, error: Exception) -> JSONResponse:
+    return answer(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    entries = _entries(error)
+    detail = "; ".join(f"{entry['field']}: {entry['detail']}" for entry in entries)
+    return document(problem_of(error), detail=detail, entries=entries)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return document(_of_status(error.status_code), detail=detail, headers=error.headers)
+
+
+async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
+    """Answers; the framework raises the error again, and the server logs it whole."""
+    return document(UNEXPECTED, detail=f"an unexpected failure: {type(error).__name__}")
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Makes every error of the application a problem document."""
+    for kind in (*PROBLEMS, mine.ImageRefused):
+        app.add_exception_handler(kind, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)

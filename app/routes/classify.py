@@ -1,0 +1,23 @@
+"""`/classify`: what is in these images?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.classification import read_question
+from app.dependencies import ServicesOf
+from app.documentation import CLASSIFY_BODY
+from app.schemas.classify import ClassifyAnswer
+
+router = APIRouter(tags=["classify"])
+
+
+@router.post("/classify", openapi_extra=CLASSIFY_BODY)
+async def classify(request: Request, response: Response, services: ServicesOf) -> ClassifyAnswer:
+    """Ranks labels for 1 to 64 images, by the live version or any other."""
+    question = await read_question(request)
+    async with services.forward_slots:
+        answer = await run_in_threadpool(services.classification.answer, question)
+    response.headers["X-Adapter-Version"] = str(answer.adapter)
+    return answer

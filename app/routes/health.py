@@ -1,0 +1,36 @@
+"""`/health` and `/metrics`: for those who operate the service."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.dependencies import ServicesOf
+from app.schemas.health import Alive, Ready
+
+router = APIRouter(tags=["operate"])
+
+
+@router.get("/health/live")
+async def live() -> Alive:
+    """The process answers."""
+    return Alive(status="alive")
+
+
+@router.get("/health/ready")
+def ready(services: ServicesOf) -> Ready:
+    """Model and database answer; 503 with the reasons until they do."""
+    version, encoder = services.readiness()
+    return Ready(
+        status="ready",
+        encoder=services.settings.encoder,
+        encoder_digest=encoder.digest,
+        live=version,
+    )
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(services: ServicesOf) -> Response:
+    """Counters in Prometheus' text format."""
+    text = services.metrics.render(services.jobs_by_state())
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

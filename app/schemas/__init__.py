@@ -1,0 +1,1 @@
+"""The JSON shapes of the HTTP contract, one module for each noun."""

@@ -1,0 +1,171 @@
+"""The encoder that answers: loads in the background, then follows the live promotion.
+
+One thread a process. It loads the base encoder (so that the port opens at once), records it as
+version 0 of an empty registry, makes the live version ready, and from then on looks at the
+promotions every ``LOOK_EVERY`` seconds, which keeps every replica within a second of a promotion.
+A swap builds the new encoder aside; requests under way keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import torch
+from sqlalchemy import Engine
+
+from app.errors import NotReady
+from app.metrics import Metrics
+from app.settings import Settings
+from encoder.adapter import Adapter, Provenance
+from encoder.clip import Encoder, load_encoder
+from encoder.errors import EncoderError
+from encoder.pool import EncoderPool
+from registry.adapters import chain, ensure_base, get_adapter
+from registry.artifacts import ArtifactStore
+from registry.errors import RegistryError
+from registry.promotions import live_promotion
+from registry.session import reading, transaction
+
+logger = logging.getLogger(__name__)
+LOOK_EVERY = 0.2
+METHOD_OF_BASE = "none"
+
+
+class ServedEncoder:
+    """Answers `at` once it is ready; until then raises `NotReady` with the reason."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, store: ArtifactStore, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._store = store
+        self._metrics = metrics
+        self._pool: EncoderPool | None = None
+        self._reason: str | None = "the encoder is being loaded"
+        self._stopping = threading.Event()
+        self._swapping = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="served-encoder", daemon=True)
+        self.on_failure: Callable[[Exception], None] | None = None
+
+    def start(self) -> None:
+        """Begins to load."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; a load under way is left to the end of the process."""
+        self._stopping.set()
+        self._thread.join(timeout=LOOK_EVERY * 5)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it cannot answer, or None when it can."""
+        return self._reason
+
+    @property
+    def pool(self) -> EncoderPool:
+        """The pool of merged encoders. Raises `NotReady`."""
+        if self._pool is None:
+            raise NotReady(self._reason or "the encoder is being loaded")
+        return self._pool
+
+    def live(self) -> tuple[int, Encoder]:
+        """The live version and its encoder, as one. Raises `NotReady`."""
+        pool = self.pool
+        if self._reason is not None:
+            raise NotReady(self._reason)
+        return pool.live
+
+    def at(self, version: int | None) -> tuple[int, Encoder]:
+        """A version and its encoder; None means live. Raises `NotReady`, `AdapterMissing`."""
+        if version is None:
+            return self.live()
+        self.prepare(version)
+        return version, self.pool.get(version)
+
+    def prepare(self, version: int) -> None:
+        """Builds a version ahead of its promotion, so that the swap itself takes no time.
+
+        Raises `NotReady`, `AdapterMissing`, or what keeps the version from being built.
+        """
+        pool = self.pool
+        with reading(self._engine) as session:
+            get_adapter(session, version)
+        pool.prepare(version)
+
+    def refresh(self) -> None:
+        """Serves whatever promotion is the last one, from now on."""
+        with self._swapping:
+            with reading(self._engine) as session:
+                version = live_promotion(session).version
+            if self.pool.live[0] != version or self._reason is not None:
+                self.pool.swap_live(version)
+                self._metrics.live_version.set(version)
+                self._reason = None
+                logger.info("version %d is live", version)
+
+    def _run(self) -> None:
+        try:
+            self._load()
+        except (EncoderError, RegistryError, OSError) as error:
+            self._reason = f"the encoder cannot be served: {error}"
+            logger.error("%s", self._reason)
+            if self.on_failure is not None:
+                self.on_failure(error)
+            return
+        self._follow()
+
+    def _load(self) -> None:
+        settings = self._settings
+        torch.set_num_threads(settings.torch_threads)
+        base = load_encoder(
+            settings.encoder,
+            settings.pretrained,
+            device=settings.device,
+            precision=settings.precision,
+        )
+        with transaction(self._engine) as session:
+            ensure_base(
+                session,
+                self._store,
+                name=base.name,
+                pretrained=base.pretrained,
+                base_digest=base.base_digest,
+                empty_adapter=base_adapter(base),
+                now=datetime.now(UTC),
+            )
+        self._pool = EncoderPool(base, self._load_chain, self._settings.versions_ready)
+        self._reason = "the live version is being made ready"
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.refresh()
+            except (EncoderError, RegistryError) as error:
+                logger.error("the live version cannot be served: %s", error)
+                if self._reason is not None:
+                    self._reason = f"the live version cannot be served: {error}"
+            self._stopping.wait(LOOK_EVERY)
+
+    def _load_chain(self, version: int) -> Sequence[Adapter]:
+        with reading(self._engine) as session:
+            digests = [row.digest for row in chain(session, version)]
+        return [Adapter.from_bytes(self._store.get(digest), digest=digest) for digest in digests]
+
+
+def base_adapter(base: Encoder) -> bytes:
+    """The file of version 0: an adapter that changes nothing."""
+    provenance = Provenance(
+        method=METHOD_OF_BASE,
+        config={},
+        seed=0,
+        parent=None,
+        stacked_on=(),
+        base_name=base.name,
+        base_pretrained=base.pretrained,
+        base_digest=base.base_digest,
+    )
+    return Adapter({}, provenance).to_bytes()

@@ -1,0 +1,74 @@
+"""What one process of the service holds, from its start to its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from sqlalchemy import Engine, func, select
+
+from app.classification import Classification
+from app.edit_queue import EditQueue
+from app.metrics import Metrics
+from app.prediction_log import PredictionLog
+from app.served_encoder import ServedEncoder
+from app.settings import Settings
+from app.start import prepare_folder
+from encoder.classifier import TextFeatureCache
+from encoder.clip import Encoder
+from registry.artifacts import ArtifactStore
+from registry.promotions import find_live_promotion
+from registry.schema import check
+from registry.session import open_database, reading
+from registry.tables import EditJob
+
+TEXT_FEATURES_KEPT = 100_000
+FORWARD_SLOTS = 2  # one decodes while the other computes; more would only share the cores
+DECODE_SLOTS = 4  # requests whose images are decoded and written at once
+
+
+class Services:
+    """Opened before the port, started with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `DataFolderUnwritable`, `DatabaseUnavailable`, `SchemaBehind`, `SchemaAhead`,
+        `StorageUnavailable`, `BrokerInvalid`: everything that is wrong before the encoder."""
+        prepare_folder(settings.data)
+        self.settings = settings
+        self.engine: Engine = open_database(settings.database_location)
+        check(self.engine)
+        self.store = ArtifactStore(settings.artifacts_location)
+        self.metrics = Metrics()
+        self.edit_queue = EditQueue(settings.broker_url, settings.data)
+        self.predictions = PredictionLog(settings, self.engine, self.store, self.metrics)
+        self.encoder = ServedEncoder(settings, self.engine, self.store, self.metrics)
+        cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")
+        self.classification = Classification(
+            settings, self.engine, self.encoder, cache, self.predictions, self.metrics
+        )
+        self.forward_slots = asyncio.Semaphore(FORWARD_SLOTS)
+        self.decode_slots = asyncio.Semaphore(DECODE_SLOTS)
+        self.stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begins to load the encoder and to keep predictions."""
+        self.predictions.start()
+        self.encoder.start()
+
+    def readiness(self) -> tuple[int, Encoder]:
+        """The live version and its encoder. Raises `NotReady` or the database's error."""
+        with reading(self.engine) as session:
+            find_live_promotion(session)
+        return self.encoder.live()
+
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many edit jobs are in each state."""
+        with reading(self.engine) as session:
+            query = select(EditJob.status, func.count()).group_by(EditJob.status)
+            return {row[0]: row[1] for row in session.execute(query)}
+
+    def stop(self) -> None:
+        """Writes what waits to be written and closes the database."""
+        self.encoder.stop()
+        self.predictions.stop()
+        self.engine.dispose()

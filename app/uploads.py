@@ -1,0 +1,223 @@
+"""Reads a request's fields and images, whether they come as multipart or as JSON.
+
+Both forms become one :class:`Upload`: the bytes of the images in order, and the values of every
+other field by its singular name. Singular and plural names mean the same (``image``, ``images``).
+A field that the path does not know is refused, never dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Never
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from app.errors import FieldInvalid, JsonInvalid, UnsupportedMediaType
+from registry.errors import AdapterMissing
+
+IMAGES_LIMIT = 64
+FIELDS_LIMIT = 20_000
+VERSION_DIGITS = 9
+MULTIPART = "multipart/form-data"
+JSON = "application/json"
+PLURALS = {
+    "images": "image",
+    "labels": "label",
+    "templates": "template",
+    "predictions": "prediction",
+}
+DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.ASCII | re.IGNORECASE)
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Images as they were sent and every other field's values, by singular name."""
+
+    images: tuple[bytes, ...]
+    fields: Mapping[str, tuple[Value, ...]]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Every value of a field of text. Raises `FieldInvalid` for anything but text."""
+        values = self.fields.get(name, ())
+        for value in values:
+            if not isinstance(value, str):
+                raise FieldInvalid(name, f"text was expected, not {value!r}")
+            if "\0" in value:
+                raise FieldInvalid(name, "text may not hold the NUL character")
+        return tuple(str(value) for value in values)
+
+    def text(self, name: str) -> str | None:
+        """The one value of a field of text, or None when it is absent."""
+        texts = self.texts(name)
+        if len(texts) > 1:
+            raise FieldInvalid(name, f"given {len(texts)} times; once is enough")
+        return texts[0] if texts else None
+
+    def for_each(
+        self, name: str, count: int, *, once_for_all: bool = True
+    ) -> tuple[str | None, ...]:
+        """A field's text for each of ``count`` images: given once for all of them, once an image,
+        or not at all (None)."""
+        texts = self.texts(name)
+        if not texts:
+            return (None,) * count
+        if len(texts) == 1 and once_for_all:
+            return texts * count
+        if len(texts) != count:
+            raise FieldInvalid(name, f"given {len(texts)} times for {count} images")
+        return texts
+
+    def one(self, name: str) -> Value | None:
+        """The one value of a field of any type, or None when it is absent."""
+        values = self.fields.get(name, ())
+        if len(values) > 1:
+            raise FieldInvalid(name, f"given {len(values)} times; once is enough")
+        return values[0] if values else None
+
+    def integer(self, name: str) -> int | None:
+        """The one whole number of a field, or None when it is absent."""
+        value = self.one(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]{1,18}", str(value), re.ASCII):
+            raise FieldInvalid(name, f"a whole number was expected, not {str(value)[:80]!r}")
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        """The one truth value of a field; absent means no."""
+        value = self.one(name)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        known = {"true": True, "1": True, "false": False, "0": False}
+        if str(value).lower() not in known:
+            raise FieldInvalid(name, f"true or false was expected, not {str(value)[:80]!r}")
+        return known[str(value).lower()]
+
+
+async def read_upload(
+    request: Request, allowed: frozenset[str], *, images_limit: int = IMAGES_LIMIT
+) -> Upload:
+    """The request's images and fields.
+
+    Raises `UnsupportedMediaType`, `JsonInvalid`, `BodyTooLarge`, and `FieldInvalid` for an unknown
+    field or for too many images.
+    """
+    upload = await _read(request)
+    for name in upload.fields:
+        if name not in allowed:
+            raise FieldInvalid(name, f"unknown field; known: {', '.join(sorted(allowed))}")
+    if len(upload.images) > images_limit:
+        raise FieldInvalid("image", f"{len(upload.images)} images; {images_limit} at most")
+    return upload
+
+
+async def _read(request: Request) -> Upload:
+    content_type = request.headers.get("content-type")
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    if media_type == MULTIPART:
+        return await _read_multipart(request)
+    if media_type == JSON:
+        return await run_in_threadpool(_upload_from_json, await request.body())
+    raise UnsupportedMediaType(content_type, (MULTIPART, JSON))
+
+
+async def _read_multipart(request: Request) -> Upload:
+    images: list[bytes] = []
+    fields: dict[str, list[Value]] = {}
+    async with request.form(max_files=FIELDS_LIMIT, max_fields=FIELDS_LIMIT) as form:
+        for sent_name, value in form.multi_items():
+            name = PLURALS.get(sent_name, sent_name)
+            if isinstance(value, UploadFile) and name != "image":
+                raise FieldInvalid(name, "text was expected, not a file")
+            if isinstance(value, UploadFile):
+                images.append(await value.read())
+            elif name == "image":
+                images.append(_image_from_uri(value, len(images)))
+            else:
+                fields.setdefault(name, []).append(value)
+    return Upload(tuple(images), {name: tuple(values) for name, values in fields.items()})
+
+
+def _upload_from_json(body: bytes) -> Upload:
+    content = parse_json(body)
+    if not isinstance(content, dict):
+        raise JsonInvalid("an object was expected")
+    images: list[bytes] = []
+    fields: dict[str, tuple[Value, ...]] = {}
+    for sent_name, value in content.items():
+        name = PLURALS.get(sent_name, str(sent_name))
+        values = _values(name, value)
+        if name == "image":
+            images += [_image_from_uri(item, index) for index, item in enumerate(values)]
+        elif values:
+            fields[name] = fields.get(name, ()) + values
+    return Upload(tuple(images), fields)
+
+
+def _values(name: str, value: Any) -> tuple[Value, ...]:
+    """A field's values from JSON: a list, one value, or null for none."""
+    values = value if isinstance(value, list) else [value] if value is not None else []
+    for item in values:
+        if not isinstance(item, str | int | float | bool):
+            raise FieldInvalid(name, "plain values were expected, not null, lists or objects")
+    return tuple(values)
+
+
+def _image_from_uri(value: Value, index: int) -> bytes:
+    field = f"image[{index}]"
+    match = DATA_URI.match(value) if isinstance(value, str) else None
+    if match is None or not isinstance(value, str):
+        raise FieldInvalid(field, "an image is a file part, or a data URI (data:...;base64,...)")
+    try:
+        return base64.b64decode(value[match.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FieldInvalid(field, f"the data URI is not base64: {error}") from error
+
+
+def parse_json(body: bytes) -> Any:
+    """Strict JSON: no NaN, no infinity (not even as a number too large to hold), no half of a
+    surrogate pair, which no database could store. Raises `JsonInvalid`."""
+
+    def refuse(constant: str) -> Never:
+        raise JsonInvalid(f"{constant} is not a JSON number")
+
+    def finite(number: str) -> float:
+        value = float(number)
+        return value if math.isfinite(value) else refuse(number[:40])
+
+    try:
+        content = json.loads(body, parse_constant=refuse, parse_float=finite)
+        if SURROGATE.search(body):
+            json.dumps(content, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise JsonInvalid(f"{error.msg} at character {error.pos}") from error
+    except UnicodeError as error:
+        raise JsonInvalid("its text is not Unicode") from error
+    except ValueError as error:
+        raise JsonInvalid(str(error)) from error
+    except RecursionError as error:
+        raise JsonInvalid("it is nested too deeply") from error
+    return content
+
+
+def version_of(reference: Value | None) -> int | None:
+    """A version's number; None for the live one. Raises `FieldInvalid`, `AdapterMissing`."""
+    text = "live" if reference is None else str(reference).strip()
+    if text == "live":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise FieldInvalid("adapter", f"a version or 'live' was expected, not {text[:80]!r}")
+    if len(text) > VERSION_DIGITS:
+        raise AdapterMissing(text[:80])
+    return int(text)
