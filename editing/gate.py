@@ -1,0 +1,246 @@
+"""The gate: a candidate goes live only if it fixes what it should and breaks nothing else.
+
+Three questions: are the new corrections right, are the earlier ones still right, does every
+control set stay within its budget? Where the full edit breaks a budget, the largest strength a in
+W0 + a · Δ that keeps all of them is searched (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592),
+and the corrections must be right at that strength.
+
+Legend: N corrections, V labels of the vocabulary, M images of a control set, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from editing.control import ControlChange, ControlSet, compare
+from editing.fewshot import EditTask
+from editing.progress import Progress, silent
+from encoder.clip import Encoder
+
+__all__ = ["ControlSet", "GateConfig", "GateReport", "judge"]
+
+CHUNK = 64
+"""Images embedded between two calls of the progress callback."""
+
+
+class GateConfig(BaseModel):
+    """What a candidate must achieve."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    min_fixed: float = Field(
+        0.98, ge=0, le=1, description="share of the job's corrections that must be right"
+    )
+    min_earlier: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="share of the earlier corrections that must be right, or as many as were "
+        "right before the edit where those were fewer",
+    )
+    significance: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="p-value under which a loss on unseen control images counts as above budget",
+    )
+    strength_steps: int = Field(
+        20, ge=1, le=1000, description="strengths searched are multiples of 1 / this"
+    )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Corrections right before (by the parent) and after, out of n."""
+
+    n: int
+    before: int
+    after: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Percentages."""
+        whole = max(1, self.n)
+        return {"n": self.n, "before": 100 * self.before / whole, "after": 100 * self.after / whole}
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The verdict and what it rests on.
+
+    answers_before, answers_after: long [N], the vocabulary row that the parent and the candidate
+    give each correction. `earlier` is None when the task has no earlier corrections.
+    """
+
+    verdict: Literal["promoted", "refused"]
+    reason: str
+    strength: float
+    corrections: Tally
+    earlier: Tally | None
+    controls: tuple[ControlChange, ...]
+    answers_before: Tensor
+    answers_after: Tensor
+
+    def to_json(self) -> dict[str, Any]:
+        """As in the HTTP contract: before and after are percent right (for a control set without
+        labels: percent answered as the base does), flips are percent of answers changed."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "strength": self.strength,
+            "corrections": self.corrections.to_json(),
+            "held_out": None,
+            "earlier": None if self.earlier is None else self.earlier.to_json(),
+            "controls": [change.to_json() for change in self.controls],
+        }
+
+
+def judge(
+    *,
+    base: Encoder,
+    parent: Encoder,
+    make_candidate: Callable[[float], Encoder],
+    task: EditTask,
+    controls: Sequence[ControlSet],
+    config: GateConfig,
+    progress: Progress = silent,
+) -> tuple[GateReport, float]:
+    """Judge an edit and find the strength to serve it at.
+
+    `make_candidate(strength)` builds the encoder with the edit at that strength. `task` may hold
+    more earlier corrections than were fitted: all of them are asked. Raises what progress raises.
+    """
+    examiner = _Examiner(base, controls, config, progress)
+    before = examiner.answers(parent, task)
+    strength, candidate, changes = _strongest(make_candidate, examiner, config.strength_steps)
+    after = examiner.answers(candidate, task)
+    new = _tally(task, before, after, task.new)
+    earlier = _tally(task, before, after, ~task.new)
+    complaints = [change.complaint for change in changes if not change.within]
+    complaints += _unfixed(new, earlier, config)
+    praise = f"{new.after} of {new.n} corrections are right and every control keeps its budget"
+    report = GateReport(
+        verdict="refused" if complaints else "promoted",
+        reason=("; ".join(complaints) or praise) + _at(strength),
+        strength=strength,
+        corrections=new,
+        earlier=earlier if earlier.n else None,
+        controls=changes,
+        answers_before=before,
+        answers_after=after,
+    )
+    return report, strength
+
+
+def _strongest(
+    make_candidate: Callable[[float], Encoder], examiner: _Examiner, steps: int
+) -> tuple[float, Encoder, tuple[ControlChange, ...]]:
+    """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
+
+    Tried first is 1; then the interval is halved, taking more change to break more.
+    """
+    full = make_candidate(1.0)
+    changes = examiner.changes(full)
+    best = (1.0, full, changes)
+    if _all_within(changes):
+        return best
+    kept, broken = 0, steps
+    while broken - kept > 1:
+        middle = (kept + broken) // 2
+        candidate = make_candidate(middle / steps)
+        changes = examiner.changes(candidate)
+        if _all_within(changes):
+            kept, best = middle, (middle / steps, candidate, changes)
+        else:
+            broken = middle
+    return best
+
+
+def _all_within(changes: Sequence[ControlChange]) -> bool:
+    return all(change.within for change in changes)
+
+
+def _at(strength: float) -> str:
+    if strength == 1:
+        return ""
+    return f", at strength {strength:g}, the largest at which every control keeps its budget"
+
+
+def _tally(task: EditTask, before: Tensor, after: Tensor, part: Tensor) -> Tally:
+    right_before, right_after = (answers == task.targets for answers in (before, after))
+    return Tally(int(part.sum()), int(right_before[part].sum()), int(right_after[part].sum()))
+
+
+def _unfixed(new: Tally, earlier: Tally, config: GateConfig) -> list[str]:
+    """Complaints about corrections that are not right."""
+    complaints = []
+    if new.after < config.min_fixed * new.n:
+        complaints.append(
+            f"only {new.after} of {new.n} corrections are right, {config.min_fixed:.0%} are wanted"
+        )
+    if earlier.after < min(config.min_earlier * earlier.n, earlier.before):
+        complaints.append(
+            f"only {earlier.after} of {earlier.n} earlier corrections are right "
+            f"({earlier.before} were), {config.min_earlier:.0%} are wanted"
+        )
+    return complaints
+
+
+class _Examiner:
+    """Asks several encoders the same questions; images that control sets share, only once."""
+
+    def __init__(
+        self, base: Encoder, controls: Sequence[ControlSet], config: GateConfig, progress: Progress
+    ) -> None:
+        self._controls = controls
+        self._significance = config.significance
+        self._progress = progress
+        self._step = 0
+        self._steps = 0
+        self._before = [
+            control.answers(features)
+            for control, features in zip(controls, self._features(base, cached=True), strict=True)
+        ]
+
+    def answers(self, encoder: Encoder, task: EditTask) -> Tensor:
+        """long [N]: the allowed label that each correction is given."""
+        features = self._embed(encoder, task.pixels)
+        scores = features @ task.text_features.T
+        return scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
+
+    def changes(self, candidate: Encoder) -> tuple[ControlChange, ...]:
+        """What the candidate does to each control set."""
+        rows = zip(self._controls, self._before, self._features(candidate), strict=True)
+        return tuple(
+            compare(control, before, control.answers(features), significance=self._significance)
+            for control, before, features in rows
+        )
+
+    def _features(self, encoder: Encoder, *, cached: bool = False) -> list[Tensor]:
+        """fp32 [M, E] for every control set."""
+        known: list[tuple[Tensor, Tensor]] = []
+        for control in self._controls:
+            same = (features for pixels, features in known if torch.equal(pixels, control.pixels))
+            features = control.base_features if cached else None
+            if features is None:
+                features = next(same, None)
+            if features is None:
+                features = self._embed(encoder, control.pixels)
+            known.append((control.pixels, features))
+        return [features for _, features in known]
+
+    def _embed(self, encoder: Encoder, pixels: Tensor) -> Tensor:
+        """fp32 [images, E] on the CPU, for uint8 [images, 3, S, S]."""
+        chunks = torch.split(pixels, CHUNK)
+        self._steps += len(chunks)
+        features = []
+        for chunk in chunks:
+            self._progress("gating", self._step, self._steps, None)
+            self._step += 1
+            features.append(encoder.embed_images(chunk).cpu())
+        return torch.cat(features)

@@ -1,0 +1,42 @@
+"""The editing methods by name. `fit` is the one entry for all of them.
+
+A method ends by handing back deltas and never learns how they are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from editing.errors import InvalidConfig, UnknownMethod
+from editing.methods.lorsu import Fit, LorsuConfig, fit
+
+__all__ = ["METHODS", "Fit", "LorsuConfig", "config_schema", "fit", "parse_config"]
+
+METHODS: dict[str, type[LorsuConfig]] = {"lorsu": LorsuConfig}
+
+
+def parse_config(method: str, values: Mapping[str, Any]) -> LorsuConfig:
+    """The method's config with `values` over its defaults. Raises UnknownMethod, InvalidConfig."""
+    config = _config_class(method)
+    try:
+        return config.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        raise InvalidConfig(method, problems) from error
+
+
+def config_schema(method: str) -> dict[str, Any]:
+    """JSON schema of the method's config. Raises UnknownMethod.
+
+    It cannot say that NaN is no number; `parse_config` does.
+    """
+    return _config_class(method).model_json_schema()
+
+
+def _config_class(method: str) -> type[LorsuConfig]:
+    if method not in METHODS:
+        raise UnknownMethod(method, sorted(METHODS))
+    return METHODS[method]

@@ -1,0 +1,59 @@
+"""The task's loss for a batch of its images, as configured.
+
+Legend: B images of the batch, V labels of the vocabulary, E embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from editing import losses
+from editing.fewshot import EditTask
+from editing.training_config import TrainingConfig
+from encoder.clip import Encoder
+
+
+class Objective:
+    """Holds the task's targets and texts on the encoder's device."""
+
+    def __init__(self, encoder: Encoder, task: EditTask, config: TrainingConfig) -> None:
+        device = torch.device(encoder.device)
+        self._scale = encoder.logit_scale
+        self.name = config.loss
+        self._texts = task.text_features.to(device)
+        self._targets = task.targets.to(device)
+        allowed = task.allowed
+        if config.negatives == "job":
+            allowed = job_negatives(encoder, task)
+        self._allowed = allowed.to(device)
+
+    def logits(self, features: Tensor, batch: Tensor) -> Tensor:
+        """fp32 [B, V] for unit features [B, E] of the task's images at positions `batch` [B]."""
+        batch = batch.to(features.device)
+        return losses.masked_logits(features, self._texts, self._allowed[batch], self._scale)
+
+    def loss(self, features: Tensor, batch: Tensor) -> Tensor:
+        """Mean over the batch. Raises VanishingGradient (contrastive only)."""
+        targets = self._targets[batch.to(features.device)]
+        if self.name == "contrastive":
+            return losses.contrastive(features, targets, self._texts, self._scale)
+        return losses.cross_entropy(self.logits(features, batch), targets)
+
+    def margins(self, features: Tensor, batch: Tensor) -> Tensor:
+        """fp32 [B], log-odds by which the right label leads."""
+        targets = self._targets[batch.to(features.device)]
+        return losses.margins(self.logits(features, batch), targets)
+
+
+def job_negatives(encoder: Encoder, task: EditTask) -> Tensor:
+    """bool [N, V]: of what is allowed, only the job's own labels and the encoder's present answers.
+
+    Without replay, pushing away labels that the job does not teach undoes what earlier jobs taught.
+    """
+    features = encoder.embed_images(task.pixels).cpu()
+    logits = losses.masked_logits(features, task.text_features, task.allowed, encoder.logit_scale)
+    involved = torch.zeros(task.text_features.shape[0], dtype=torch.bool)
+    involved[task.targets] = True
+    involved[logits.argmax(dim=1)] = True
+    return task.allowed & involved

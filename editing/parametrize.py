@@ -1,0 +1,156 @@
+"""From a selection to trainable numbers, and from those to deltas.
+
+Only what is selected has parameters, hence optimizer state: low-rank factors over the selected rows
+(equations 6 to 8 of arXiv 2407.16526) and one value for each selected fc1 entry (equation 9). All
+start at the identity: `up`, values and offsets are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from editing.selection import Selection
+from editing.vision import VisionFunction
+from encoder.deltas import Delta, Dense, LowRank, Sparse
+
+
+class Part(Protocol):
+    """One weight of the encoder, as a function of few trainable numbers."""
+
+    def weight(self) -> Tensor: ...
+
+    def parameters(self) -> list[Tensor]: ...
+
+    def delta(self) -> Delta: ...
+
+
+class LowRankPart:
+    """W + scale · up @ down on some rows, or on all of them (`rows` None)."""
+
+    def __init__(
+        self,
+        frozen: Tensor,
+        rows: Tensor | None,
+        *,
+        rank: int,
+        scale: float,
+        generator: torch.Generator,
+    ) -> None:
+        """frozen fp32 [out, in]; down starts uniform as LoRA's, up at zero."""
+        height, width = frozen.shape
+        moved = height if rows is None else rows.numel()
+        bound = 1 / math.sqrt(width)
+        down = (2 * torch.rand(rank, width, generator=generator) - 1) * bound
+        self._frozen = frozen
+        self._rows = None if rows is None else rows.to(frozen.device)
+        self._scale = scale
+        self._down = down.to(frozen.device).requires_grad_()  # [rank, in]
+        up = torch.zeros(moved, rank, device=frozen.device)
+        self._up = up.requires_grad_()  # [rows, rank]
+
+    def weight(self) -> Tensor:
+        change = self._scale * self._up @ self._down
+        if self._rows is None:
+            return self._frozen + change
+        return self._frozen.index_add(0, self._rows, change)
+
+    def parameters(self) -> list[Tensor]:
+        return [self._down, self._up]
+
+    def delta(self) -> Delta:
+        rows = None if self._rows is None else self._rows.cpu()
+        down, up = self._down.detach().cpu(), self._up.detach().cpu()
+        return LowRank(down=down, up=up, rows=rows, scale=self._scale)
+
+
+class SparsePart:
+    """W plus one number for each entry of a mask."""
+
+    def __init__(self, frozen: Tensor, mask: Tensor) -> None:
+        self._frozen = frozen
+        self._mask = mask
+        self._entries = mask.flatten().nonzero()[:, 0]
+        self._values = torch.zeros(self._entries.numel(), device=frozen.device, requires_grad=True)
+
+    def weight(self) -> Tensor:
+        flat = self._frozen.flatten().index_add(0, self._entries, self._values)
+        return flat.view_as(self._frozen)
+
+    def parameters(self) -> list[Tensor]:
+        return [self._values]
+
+    def delta(self) -> Delta:
+        return Sparse(mask=self._mask.cpu(), values=self._values.detach().cpu())
+
+
+class DensePart:
+    """W plus an offset of its own shape."""
+
+    def __init__(self, frozen: Tensor) -> None:
+        self._frozen = frozen
+        self._offset = torch.zeros_like(frozen, requires_grad=True)
+
+    def weight(self) -> Tensor:
+        return self._frozen + self._offset
+
+    def parameters(self) -> list[Tensor]:
+        return [self._offset]
+
+    def delta(self) -> Delta:
+        return Dense(values=self._offset.detach().cpu())
+
+
+class Parametrisation:
+    """Some weights of a vision tower as functions of trainable numbers, grouped by step size."""
+
+    def __init__(self, vision: VisionFunction, parts: Mapping[str, tuple[Part, float]]) -> None:
+        """parts: by weight name, with the peak step size of their numbers."""
+        self.vision = vision
+        self._parts = {name: part for name, (part, _) in parts.items()}
+        self._rates = {name: rate for name, (_, rate) in parts.items()}
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] -> fp32 unit features [B, E] of the encoder as edited so far."""
+        return self.vision(pixels, {name: part.weight() for name, part in self._parts.items()})
+
+    def groups(self) -> list[tuple[list[Tensor], float]]:
+        """(trainable numbers, peak step size), one group a step size."""
+        grouped: dict[float, list[Tensor]] = {}
+        for name, part in self._parts.items():
+            grouped.setdefault(self._rates[name], []).extend(part.parameters())
+        return [(tensors, rate) for rate, tensors in grouped.items()]
+
+    def extract(self) -> dict[str, Delta]:
+        """The learned change of every selected weight."""
+        return {name: part.delta() for name, part in self._parts.items()}
+
+
+def parametrise(
+    vision: VisionFunction,
+    selection: Selection,
+    *,
+    rank: int,
+    scale: float,
+    rates: tuple[float, float],
+    generator: torch.Generator,
+) -> Parametrisation:
+    """rates: peak step sizes (of everything dense, of fc1 entries)."""
+    rate, fc1_rate = rates
+    parts: dict[str, tuple[Part, float]] = {}
+    low_rank: dict[str, Tensor | None] = dict(selection.rows)
+    if selection.projection is not None:
+        low_rank[selection.projection] = None
+    for name, rows in low_rank.items():
+        frozen = vision.weight(name)
+        part = LowRankPart(frozen, rows, rank=rank, scale=scale, generator=generator)
+        parts[name] = (part, rate)
+    for name, mask in selection.masks.items():
+        parts[name] = (SparsePart(vision.weight(name), mask), fc1_rate)
+    for name in selection.dense:
+        parts[name] = (DensePart(vision.weight(name)), rate)
+    return Parametrisation(vision, parts)

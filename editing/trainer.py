@@ -1,0 +1,151 @@
+"""The training loop: Adam without weight decay, warm-up and cosine by optimizer steps, early stop.
+
+Weight decay would move every entry; plain Adam moves only those with a gradient. Steps are counted,
+not epochs: thirty images at batch sixteen are about two steps an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from editing import losses
+from editing.errors import LossDiverged
+from editing.fewshot import ClassBalancedBatches, Deck, EditTask
+from editing.objective import Objective
+from editing.parametrize import Parametrisation
+from editing.progress import Progress
+from editing.training_config import TrainingConfig
+from encoder.clip import Encoder
+
+ALMOST_ALL = 0.9
+"""Share of images seen right with margin in training before all are looked at again."""
+
+
+@dataclass
+class History:
+    """Loss of every step taken, guard term included."""
+
+    losses: list[float] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+
+def train(
+    edited: Parametrisation,
+    task: EditTask,
+    config: TrainingConfig,
+    *,
+    objective: Objective,
+    guard: GuardTerm,
+    generator: torch.Generator,
+    progress: Progress,
+) -> History:
+    """Move `edited`'s numbers. Raises LossDiverged, VanishingGradient, what progress raises."""
+    batches = ClassBalancedBatches(task.targets, config.batch_size, generator)
+    optimizer = torch.optim.Adam(
+        [{"params": tensors, "lr": rate, "peak": rate} for tensors, rate in edited.groups()]
+    )
+    steps = config.steps_for(len(task))
+    history = History()
+    stop = EarlyStop(task, config)
+    for step in range(steps):
+        progress("training", step, steps, history.losses[-1] if history.losses else None)
+        batch = batches.draw()
+        corrections = config.augmentation.apply(task.pixels[batch], generator)
+        watched, guard_pixels = guard.draw()
+        features = edited.features(torch.cat([corrections, guard_pixels]))
+        ours, theirs = features[: batch.numel()], features[batch.numel() :]
+        loss = objective.loss(ours, batch) + guard.loss(theirs, watched)
+        history.losses.append(loss.item())
+        if not math.isfinite(history.losses[-1]):
+            raise LossDiverged(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate_factor(step, steps, config.warmup_fraction)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if stop.reached(edited, objective, batch, ours):
+            history.stopped_early = step + 1 < steps
+            break
+    return history
+
+
+def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Part of the peak step size at `step` (from 0): linear warm-up, then cosine towards 0."""
+    warmup = max(1, round(warmup_fraction * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+class GuardTerm:
+    """Keeps the features of guard images where the frozen encoder has them; nothing without any."""
+
+    def __init__(
+        self, encoder: Encoder, task: EditTask, config: TrainingConfig, generator: torch.Generator
+    ) -> None:
+        self._weight = config.guard_weight
+        self._pixels = task.guard_pixels[: config.guard_images]
+        self._active = self._weight > 0 and self._pixels.shape[0] > 0
+        if not self._active:
+            self._pixels = self._pixels[:0]
+            return
+        frozen = task.guard_features
+        if frozen is None:
+            frozen = encoder.embed_images(self._pixels)
+        self._frozen = frozen.to(encoder.device)
+        self._deck = Deck(torch.arange(self._pixels.shape[0]), generator)
+        self._size = min(config.guard_batch_size, self._pixels.shape[0])
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Positions long [b] and their pixels uint8 [b, 3, S, S]; b = 0 when there is no guard."""
+        count = self._size if self._active else 0
+        positions = torch.tensor([self._deck.deal() for _ in range(count)], dtype=torch.long)
+        return positions, self._pixels[positions]
+
+    def loss(self, features: Tensor, positions: Tensor) -> Tensor:
+        """Weighted distance of unit features [b, E] from the frozen ones."""
+        if not self._active:
+            return features.new_zeros(())
+        frozen = self._frozen[positions.to(features.device)]
+        return self._weight * losses.guard(features, frozen)
+
+
+class EarlyStop:
+    """Says when every correction is right with a margin, looking as seldom as it can.
+
+    Margins seen in training are free; only when nearly all of them suffice, once a pass, are all
+    corrections looked at as they are.
+    """
+
+    def __init__(self, task: EditTask, config: TrainingConfig) -> None:
+        self._task = task
+        self._margin = config.stop_margin
+        self._chunk = config.batch_size
+        self._pass = math.ceil(len(task) / config.batch_size)
+        self._seen = torch.full((len(task),), -torch.inf)
+        self._steps = 0
+
+    def reached(
+        self, edited: Parametrisation, objective: Objective, batch: Tensor, features: Tensor
+    ) -> bool:
+        """After a step on images `batch` [B], whose features [B, E] were those before it."""
+        self._steps += 1
+        self._seen[batch] = objective.margins(features.detach(), batch).cpu()
+        enough = (self._seen >= self._margin).float().mean().item() >= ALMOST_ALL
+        if not enough or self._steps % self._pass:
+            return False
+        parts = torch.split(torch.arange(len(self._task)), self._chunk)
+        return all(self._suffices(edited, objective, part) for part in parts)
+
+    @torch.no_grad()
+    def _suffices(self, edited: Parametrisation, objective: Objective, part: Tensor) -> bool:
+        margins = objective.margins(edited.features(self._task.pixels[part]), part)
+        return bool((margins >= self._margin).all())

@@ -1,0 +1,85 @@
+"""How an edit trains, whatever its method: every number with its unit, range and source.
+
+Sources: v1 = arXiv 2407.16526, v2 = arXiv 2502.04098, code = the authors' code of v2,
+measured = `benchmark/README.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from editing.augmentation import Augmentation
+
+
+class TrainingConfig(BaseModel):
+    """Shared by all methods; each adds its own fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
+    )
+    epochs: float = Field(
+        12, ge=0, le=1000, description="passes over the corrections at most (measured; v1: 10-50)"
+    )
+    min_steps: int = Field(
+        40, ge=0, le=100_000, description="optimizer steps that a small job may always take"
+    )
+    max_steps: int = Field(
+        600, ge=0, le=1_000_000, description="optimizer steps at most, whatever the epochs say"
+    )
+    batch_size: int = Field(
+        16, ge=1, le=4096, description="corrections a step (code: 16; v1: 8 few-shot)"
+    )
+    warmup_fraction: float = Field(
+        0.1, ge=0, le=1, description="part of the steps with rising step size, then cosine (v1)"
+    )
+    loss: Literal["cross-entropy", "contrastive"] = Field(
+        "cross-entropy",
+        description="over the vocabulary's frozen text features, or the paper's in-batch loss",
+    )
+    negatives: Literal["vocabulary", "job"] = Field(
+        "vocabulary",
+        description="wrong labels to push away: all that an image allows, or of those only the "
+        "job's own labels and what the encoder answered before (for stacking without replay)",
+    )
+    augmentation: Augmentation = Field(
+        Augmentation(), description="random variations of the corrections (code)"
+    )
+    stop_margin: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="training stops early once every correction's own label leads the runner-up "
+        "by this many nats of log-odds",
+    )
+    guard_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="weight of the distance to the frozen encoder's features on guard images",
+    )
+    guard_images: int = Field(256, ge=0, le=100_000, description="guard images at most (measured)")
+    guard_batch_size: int = Field(8, ge=1, le=4096, description="guard images a step")
+    precision: Literal["fp32", "bf16"] = Field(
+        "bf16", description="matrix products of the training steps; sums and weights stay fp32"
+    )
+    replay: Literal["refit", "stack"] = Field(
+        "refit",
+        description="refit from the base on all live corrections, or stack on the live version "
+        "without replay (the papers' protocol)",
+    )
+    max_images: int = Field(
+        500,
+        ge=1,
+        le=1_000_000,
+        description="a job's images at most; beyond it, all new corrections and a class-balanced "
+        "draw of the earlier ones are fitted on top of the parent",
+    )
+
+    def steps_for(self, images: int) -> int:
+        """Optimizer steps at most for a job of this many images."""
+        batch = min(self.batch_size, images)
+        return min(max(round(self.epochs * images / batch), self.min_steps), self.max_steps)
