@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+
+from registry.adapters import (
+    chain,
+    correction_counts,
+    ensure_base,
+    get_adapter,
+    lineage,
+    list_adapters,
+    record_adapter,
+)
+from registry.adapters import NewAdapter
+from registry.errors import AdapterMissing, ArtifactMissing, BaseMismatch
+from registry.promotions import list_promotions, live_promotion, promote
+from tests.support.database import BASE, NOON, Memory, together
+
+
+def test_version_0_is_an_ordinary_row_with_an_empty_adapter(memory: Memory) -> None:
+    with memory.reading() as session:
+        row = get_adapter(session, 0)
+        assert (row.parent, row.stacked_on, row.base_digest, row.parameters) == (None, None, BASE, 0)
+        assert memory.store.get(row.digest) == b"the empty adapter"
+        assert live_promotion(session).version == 0
+        assert chain(session, 0) == []
+        assert lineage(session, 0) == [0]
+
+
+def test_the_base_is_made_once_however_many_processes_start(bare_memory: Memory) -> None:
+    assert together(6, lambda _: bare_memory.ensure_base()) == [None] * 6
+    bare_memory.ensure_base()
+    with bare_memory.reading() as session:
+        assert [row.version for row in list_adapters(session).items] == [0]
+        assert [row.id for row in list_promotions(session).items] == [1]
+
+
+def test_data_of_another_base_encoder_is_refused(memory: Memory) -> None:
+    with pytest.raises(BaseMismatch) as caught:
+        memory.ensure_base(digest="f" * 64, name="another")
+    assert caught.value.recorded == BASE
+    assert "'tiny'" in str(caught.value)
+    assert "'another'" in str(caught.value)
+
+
+def test_a_version_keeps_all_that_made_it(memory: Memory) -> None:
+    version = memory.edit({"one": "cat", "two": "dog"})
+    with memory.reading() as session:
+        row = get_adapter(session, version)
+        assert (version, row.parent, row.stacked_on, row.method) == (1, 0, None, "lorsu")
+        assert (row.report, row.created_at) == ({"verdict": "promoted"}, NOON)
+        assert memory.store.get(row.digest).startswith(b"adapter of")
+        assert correction_counts(session, [0, version]) == {0: 0, version: 2}
+
+
+def test_a_chain_is_what_is_merged_and_a_lineage_is_the_ancestry(memory: Memory) -> None:
+    memory.edit({"1": "cat"})  # fitted on the base
+    memory.edit({"2": "cat"}, stacked=True)
+    memory.edit({"3": "cat"}, stacked=True)
+    memory.edit({"4": "cat"})  # all of it fitted again from the base
+    memory.edit({"5": "cat"}, stacked=True)
+    with memory.writing() as session:
+        live = live_promotion(session)
+        promote(session, 2, replaces=live.id, reason="rollback", now=NOON)
+    memory.edit({"6": "cat"}, stacked=True)
+    with memory.reading() as session:
+        chains = {v: [row.version for row in chain(session, v)] for v in range(1, 7)}
+        assert chains == {
+            1: [1],
+            2: [1, 2],
+            3: [1, 2, 3],
+            4: [4],
+            5: [4, 5],
+            6: [1, 2, 6],
+        }
+        assert lineage(session, 5) == [0, 1, 2, 3, 4, 5]
+        assert lineage(session, 6) == [0, 1, 2, 6]
+
+
+def test_versions_page_newest_first(memory: Memory) -> None:
+    for number in range(3):
+        memory.edit({str(number): "cat"}, verdict="rejected")
+    with memory.reading() as session:
+        page = list_adapters(session, limit=3)
+        assert [row.version for row in page.items] == [3, 2, 1]
+        rest = list_adapters(session, limit=3, cursor=page.next_cursor)
+        assert ([row.version for row in rest.items], rest.next_cursor) == ([0], None)
+
+
+def test_unknown_versions_are_named(memory: Memory) -> None:
+    with memory.reading() as session:
+        for look in (get_adapter, chain, lineage):
+            with pytest.raises(AdapterMissing) as caught:
+                look(session, 12)
+            assert caught.value.key == 12
+
+
+def test_a_version_whose_file_is_not_stored_is_refused(memory: Memory) -> None:
+    new = NewAdapter(
+        parent=0,
+        stacked_on=None,
+        method="lorsu",
+        config={},
+        seed=0,
+        base_name="tiny",
+        base_pretrained=None,
+        base_digest=BASE,
+        digest="a" * 64,
+        bytes=1,
+        parameters=1,
+        strength=1.0,
+        edit_job_id="e" * 32,
+        report={},
+    )
+    with pytest.raises(ArtifactMissing), memory.writing() as session:
+        record_adapter(session, memory.store, new, now=NOON)
+
+
+def test_a_base_cannot_be_made_on_a_full_disk_and_is_made_later(bare_memory: Memory) -> None:
+    class Full:
+        def put(self, data: bytes) -> str:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), bare_memory.writing() as session:
+        ensure_base(
+            session,
+            Full(),  # type: ignore[arg-type]
+            name="tiny",
+            pretrained=None,
+            base_digest=BASE,
+            empty_adapter=b"",
+            now=NOON,
+        )
+    bare_memory.ensure_base()
+    with bare_memory.reading() as session:
+        assert live_promotion(session).version == 0

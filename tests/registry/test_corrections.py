@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import pytest
+
+from registry.artifacts import get_artifact, release_artifacts
+from registry.claims import fail_job
+from registry.corrections import (
+    correction_ids_of,
+    forget,
+    get_correction,
+    job_corrections,
+    list_corrections,
+    live_corrections,
+    record_outcome,
+)
+from registry.edit_jobs import cancel_job, get_job
+from registry.errors import ArtifactMissing, CorrectionMissing, CursorInvalid
+from registry.predictions import NewPrediction, find_prediction, keep_predictions
+from registry.tables import Correction
+from tests.support.database import NOON, WAIT, Memory
+
+
+def _state(memory: Memory, correction_id: str) -> str:
+    with memory.reading() as session:
+        return get_correction(session, correction_id).state
+
+
+def _forget(memory: Memory, correction_id: str) -> list[str]:
+    with memory.writing() as session:
+        images = forget(session, correction_id, now=NOON)
+    with memory.writing() as session:
+        return release_artifacts(session, memory.store, images)
+
+
+def test_a_state_follows_the_job(memory: Memory) -> None:
+    submission = memory.submit({"one": "cat"})
+    correction = submission.corrections[0].id
+    assert _state(memory, correction) == "pending"
+    job = memory.claim()
+    assert job is not None
+    assert _state(memory, correction) == "running"
+    with memory.writing() as session:
+        fail_job(session, job.id, job.attempt, error={"detail": "NaN"}, now=NOON)
+    assert _state(memory, correction) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"), [("succeeded", "applied"), ("rejected", "rejected")]
+)
+def test_a_state_follows_the_verdict(memory: Memory, verdict: str, state: str) -> None:
+    memory.edit({"one": "cat"}, verdict=verdict)
+    with memory.reading() as session:
+        [row] = list_corrections(session).items
+        assert row.state == state
+
+
+def test_a_state_can_be_cancelled(memory: Memory) -> None:
+    submission = memory.submit({"one": "cat"})
+    with memory.writing() as session:
+        cancel_job(session, submission.edit_job.id, now=NOON)
+    assert _state(memory, submission.corrections[0].id) == "cancelled"
+
+
+def test_forgetting_removes_the_image_and_all_that_was_said_about_it(memory: Memory) -> None:
+    first = memory.submit({"one": "cat"}).corrections[0].id
+    second = memory.submit({"one": "dog"}, replace=True).corrections[0].id
+    with memory.writing() as session:
+        image = str(get_correction(session, second).image_sha256)
+        prediction = NewPrediction("e" * 32, image, 0, None, ["cat"], [], 3)
+        keep_predictions(session, [prediction], now=NOON)
+    assert _forget(memory, second) == [image]
+    with memory.reading() as session:
+        assert find_prediction(session, "e" * 32) is None
+        with pytest.raises(ArtifactMissing):
+            get_artifact(session, image)
+        for one in (first, second):
+            row = get_correction(session, one)
+            assert (row.state, row.image_sha256, row.note) == ("forgotten", None, None)
+            assert row.forgotten_at == NOON
+    assert not memory.store.exists(image)
+    assert _forget(memory, second) == [], "a second time does nothing"
+
+
+def test_forgetting_a_superseded_correction_keeps_the_image_of_the_newer(memory: Memory) -> None:
+    first = memory.submit({"one": "cat"}).corrections[0].id
+    second = memory.submit({"one": "dog"}, replace=True).corrections[0].id
+    assert _forget(memory, first) == []
+    with memory.reading() as session:
+        row = get_correction(session, second)
+        assert row.state == "pending"
+        assert memory.store.get(str(row.image_sha256)) == b"one"
+
+
+def test_forgetting_the_only_correction_of_a_queued_job_cancels_it(memory: Memory) -> None:
+    submission = memory.submit({"one": "cat"})
+    _forget(memory, submission.corrections[0].id)
+    with memory.reading() as session:
+        assert get_job(session, submission.edit_job.id).status == "cancelled"
+    assert memory.claim() is None
+    assert _state(memory, submission.corrections[0].id) == "forgotten"
+
+
+def test_a_forgotten_image_may_be_corrected_anew(memory: Memory) -> None:
+    submission = memory.submit({"one": "cat"})
+    _forget(memory, submission.corrections[0].id)
+    again = memory.submit({"one": "dog"})
+    assert again.corrections[0].status == "accepted"
+
+
+def test_live_corrections_are_those_of_the_lineage_that_still_stand(memory: Memory) -> None:
+    memory.edit({"one": "cat", "two": "cat"})
+    second = memory.edit({"three": "dog"}, stacked=True)
+    memory.edit({"refused": "dog"}, verdict="rejected")
+    with memory.reading() as session:
+        rows = live_corrections(session, second)
+        assert [row.label for row in rows] == ["cat", "cat", "dog"]
+        assert live_corrections(session, 0) == []
+        assert [row.label for row in live_corrections(session, 1)] == ["cat", "cat"]
+    _forget(memory, rows[0].id)
+    memory.submit({"two": "bird"}, replace=True)
+    with memory.reading() as session:
+        assert [row.label for row in live_corrections(session, second)] == ["dog"]
+
+
+def test_what_the_encoder_said_before_and_after_is_kept(memory: Memory) -> None:
+    correction = memory.submit({"one": "cat"}).corrections[0].id
+    before, after = {"label": "dog", "score": 0.9}, {"label": "cat", "score": 0.8}
+    with memory.writing() as session:
+        record_outcome(session, correction, before=before, after=after)
+    with memory.reading() as session:
+        row = get_correction(session, correction)
+        assert (row.before, row.after) == (before, after)
+
+
+def test_corrections_page_newest_first(memory: Memory) -> None:
+    given = memory.submit({str(number): "cat" for number in range(5)})
+    ids = [one.id for one in given.corrections]
+    seen: list[str] = []
+    cursor: str | None = None
+    with memory.reading() as session:
+        while True:
+            page = list_corrections(session, cursor=cursor, limit=2)
+            seen += [row.id for row in page.items]
+            assert all(isinstance(row, Correction) and row.state == "pending" for row in page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        with pytest.raises(CursorInvalid):
+            list_corrections(session, cursor="x")
+        jobs = correction_ids_of(session, [given.edit_job.id, "unknown"])
+    assert seen == ids[::-1]
+    assert jobs == {given.edit_job.id: ids, "unknown": []}
+
+
+def test_an_unknown_correction_is_named(memory: Memory) -> None:
+    with memory.reading() as session, pytest.raises(CorrectionMissing) as caught:
+        get_correction(session, "f" * 32)
+    assert "f" * 32 in str(caught.value)
+    with memory.writing() as session, pytest.raises(CorrectionMissing):
+        forget(session, "f" * 32, now=NOON)
+
+
+def test_a_running_job_no_longer_sees_a_correction_that_was_forgotten(memory: Memory) -> None:
+    submission = memory.submit({"one": "cat", "two": "cat"})
+    job = memory.claim(now=NOON + WAIT)
+    assert job is not None
+    _forget(memory, submission.corrections[0].id)
+    with memory.reading() as session:
+        rows = job_corrections(session, job.id)
+        assert [row.id for row in rows] == [submission.corrections[1].id]
+        assert get_job(session, job.id).status == "running"
