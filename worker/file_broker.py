@@ -14,6 +14,7 @@ from kombu.transport import TRANSPORT_ALIASES, filesystem
 
 log = logging.getLogger(__name__)
 SCHEME = "emend-files"
+LOOK_SECONDS = 0.3
 
 
 class Channel(filesystem.Channel):
@@ -27,6 +28,11 @@ class Channel(filesystem.Channel):
 
 class Transport(filesystem.Transport):
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **known: Any) -> None:
+        """Looks for messages; gives up soon, so that a stop is noticed soon."""
+        timeout = LOOK_SECONDS if timeout is None else min(timeout, LOOK_SECONDS)
+        super().drain_events(connection, timeout=timeout, **known)
 
 
 def broker_url() -> str:
