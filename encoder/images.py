@@ -15,7 +15,7 @@ import struct
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -45,7 +45,17 @@ _MAGIC = (
     (b"MM\x00+", "image/tiff"),
 )
 _ORIENTATION = 0x0112  # EXIF tag
-# What Pillow's six readers raise for damaged files; a bomb it detects by itself counts as damage.
+_TURNS = {  # EXIF 2.3, table of Orientation: what brings row 0 to the top and column 0 to the left
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's six readers raise for damaged files; a bomb it detects by itself counts as damage,
+# and so does what it only warns about in a process that turns warnings into errors.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -61,6 +71,7 @@ _DAMAGE = (
     ZeroDivisionError,
     struct.error,
     Image.DecompressionBombError,
+    Warning,
 )
 
 
@@ -134,11 +145,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation == 1:
-        return image
-    exif = image.getexif()
-    exif[_ORIENTATION] = orientation
-    return ImageOps.exif_transpose(image)
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _reason(damage: BaseException) -> str:
