@@ -15,15 +15,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from registry.errors import DatabaseUnavailable, RegistryError, StorageFull
+from registry.errors import DatabaseUnavailable, StorageFull
 
 LOCK_TIMEOUT_S = 10
 CONNECT_TIMEOUT_S = 5
+SPARE_CONNECTIONS = 40
+"""Opened beyond the five that are kept, while requests need them."""
 _TURN = 0x454D454E44
 """PostgreSQL advisory lock of `take_turn`: "EMEND" in ASCII."""
 _FULL = {"SQLITE_FULL", "53100"}
+_DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 
 
 def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
@@ -43,6 +47,8 @@ def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
             return create_engine(
                 parsed,
                 pool_pre_ping=True,
+                max_overflow=SPARE_CONNECTIONS,
+                pool_timeout=LOCK_TIMEOUT_S,
                 connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
             )
     except (ArgumentError, NoSuchModuleError, ImportError) as problem:
@@ -54,7 +60,10 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseUnavailable(str(url), "a file is needed: sqlite:///path/to/emend.db")
     engine = create_engine(
-        url, connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+        url,
+        max_overflow=SPARE_CONNECTIONS,
+        pool_timeout=LOCK_TIMEOUT_S,
+        connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False},
     )
 
     def prepare(driver_connection: Any, _record: object) -> None:
@@ -101,24 +110,19 @@ def reading(engine: Engine) -> Iterator[Session]:
 @contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
     """Name what the driver reports: a full disk, or a database that cannot be used."""
+    where = engine.url.render_as_string(hide_password=True)
     try:
         yield
-    except OperationalError as problem:
-        raise _translation(engine, problem) from problem
+    except PoolTimeout as problem:
+        raise DatabaseUnavailable(where, "all connections are in use") from problem
     except DBAPIError as problem:
-        if not problem.connection_invalidated:
+        code = getattr(problem.orig, "sqlite_errorname", getattr(problem.orig, "sqlstate", None))
+        if code in _FULL:
+            raise StorageFull(where) from problem
+        unusable = isinstance(problem, OperationalError) or code in _DAMAGED
+        if not unusable and not problem.connection_invalidated:
             raise
-        raise _translation(engine, problem) from problem
-
-
-def _translation(engine: Engine, problem: DBAPIError) -> RegistryError:
-    where = engine.url.render_as_string(hide_password=True)
-    code = getattr(problem.orig, "sqlite_errorname", None) or getattr(
-        problem.orig, "sqlstate", None
-    )
-    if code in _FULL:
-        return StorageFull(where)
-    return DatabaseUnavailable(where, str(problem.orig).strip())
+        raise DatabaseUnavailable(where, str(problem.orig).strip()) from problem
 
 
 def _shown(url: str) -> str:
@@ -131,11 +135,12 @@ def _shown(url: str) -> str:
 def take_turn(session: Session | Connection) -> None:
     """Writers that call this run one after another until their transactions end.
 
-    SQLite lets only one transaction write anyway.
+    On SQLite the transaction itself is the turn, but a session begins it with its first statement:
+    here it begins at the latest.
     """
-    bind = session if isinstance(session, Connection) else session.get_bind()
-    if bind.dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
+    connection = session if isinstance(session, Connection) else session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
 
 
 def default_url(data: Path) -> str:

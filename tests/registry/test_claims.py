@@ -19,7 +19,7 @@ from registry.claims import (
     reclaim_expired,
     release_job,
 )
-from registry.corrections import record_outcome
+from registry.corrections import get_correction, record_outcome
 from registry.edit_jobs import cancel_job, get_job, start_job
 from registry.errors import ClaimLost
 from registry.promotions import list_promotions, live_promotion, promote
@@ -103,10 +103,10 @@ def test_of_parallel_claims_of_processes_one_wins(tmp_path: Path) -> None:
             "    sys.stdin.readline()\n"
             "    print(memory.claim(worker=sys.argv[3]) is not None)\n"
         )
+        interpreter = [sys.executable, "-W", "error", "-c", script]
         workers = [
             subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", script]
-                + [memory.url, str(tmp_path / "artifacts"), str(number)],
+                [*interpreter, memory.url, str(tmp_path / "artifacts"), str(number)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -182,18 +182,24 @@ def test_a_worker_that_lost_its_claim_cannot_write(memory: Memory, taken_by: str
 
 
 def test_the_end_of_a_lost_attempt_takes_its_adapter_and_promotion_with_it(memory: Memory) -> None:
-    submission = memory.submit({"one": "cat"})
+    correction = memory.submit({"one": "cat"}).corrections[0].id
     job = _claimed(memory)
     _reclaim(memory)
-    with pytest.raises(ClaimLost), memory.writing() as session:
-        version = memory.record(session, job)
-        promote(session, version, replaces=1, reason="late", edit_job_id=job.id, now=LATER)
-        record_outcome(session, submission.corrections[0].id, before=None, after={"label": "x"})
-        finish_job(session, job.id, 1, status="succeeded", adapter=version, now=LATER)
+
+    def end() -> None:
+        with memory.writing() as session:
+            version = memory.record(session, job)
+            promote(session, version, replaces=1, reason="late", edit_job_id=job.id, now=LATER)
+            record_outcome(session, correction, before=None, after={"label": "x"})
+            finish_job(session, job.id, 1, status="succeeded", adapter=version, now=LATER)
+
+    with pytest.raises(ClaimLost):
+        end()
     with memory.reading() as session:
         assert [row.version for row in list_adapters(session).items] == [0]
         assert len(list_promotions(session).items) == 1
         assert live_promotion(session).version == 0
+        assert get_correction(session, correction).after is None
 
 
 def test_of_two_workers_with_one_job_one_finishes(memory: Memory) -> None:
@@ -285,9 +291,7 @@ def test_jobs_of_another_base_encoder_do_not_wait_for_each_other(memory: Memory)
     _claimed(memory)
     memory.submit({"two": "cat"})
     with memory.writing() as session:
-        job = start_job(
-            session, method="lorsu", config={}, seed=0, base_digest=BASE, now=NOON
-        )
+        job = start_job(session, method="lorsu", config={}, seed=0, base_digest=BASE, now=NOON)
         job.base_digest = "f" * 64
     with memory.writing() as session:
         other = claim_job(session, worker="w", now=NOON)

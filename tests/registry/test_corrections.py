@@ -44,9 +44,7 @@ def test_a_state_follows_the_job(memory: Memory) -> None:
     assert _state(memory, correction) == "failed"
 
 
-@pytest.mark.parametrize(
-    ("verdict", "state"), [("succeeded", "applied"), ("rejected", "rejected")]
-)
+@pytest.mark.parametrize(("verdict", "state"), [("succeeded", "applied"), ("rejected", "rejected")])
 def test_a_state_follows_the_verdict(memory: Memory, verdict: str, state: str) -> None:
     memory.edit({"one": "cat"}, verdict=verdict)
     with memory.reading() as session:

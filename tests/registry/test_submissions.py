@@ -27,9 +27,7 @@ def _submit(memory: Memory, *items: NewCorrection) -> None:
     with memory.writing() as session:
         for image in (b"one", b"two"):
             memory.keep(session, image)
-        submit(
-            session, items, replace=False, base_digest=BASE, batch=20, wait=WAIT, now=NOON
-        )
+        submit(session, items, replace=False, base_digest=BASE, batch=20, wait=WAIT, now=NOON)
 
 
 def _image(memory: Memory, data: bytes) -> str:

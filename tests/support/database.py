@@ -57,9 +57,7 @@ class Memory:
 
     def keep(self, session: Session, data: bytes, media_type: str = "image/png") -> str:
         sha256 = self.store.put(data)
-        keep_artifact(
-            session, self.store, sha256, size=len(data), media_type=media_type, now=NOON
-        )
+        keep_artifact(session, self.store, sha256, size=len(data), media_type=media_type, now=NOON)
         return sha256
 
     def submit(

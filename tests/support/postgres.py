@@ -61,10 +61,10 @@ def running_server() -> Iterator[str]:
         check=True,
         capture_output=True,
     )
+    settings = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder]
-            + ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60"],
+            [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, *settings],
             user=owner,
             cwd=folder,
             stdout=log,

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import hashlib
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.artifacts import ArtifactStore, get_artifact, keep_artifact, release_artifacts
+from registry.corrections import list_corrections
+from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
+from registry.predictions import NewPrediction, keep_predictions
+from tests.support.database import NOON, Memory, sqlite_memory, together
+
+LIMIT = 100_000
+"""Bytes a file may have in the processes that fill it."""
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def _file(store_folder: Path, sha256: str) -> Path:
+    return store_folder / sha256[:2] / sha256
+
+
+def test_bytes_come_back_under_their_hash(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "made" / "on demand")
+    sha256 = store.put(b"some bytes")
+    assert sha256 == hashlib.sha256(b"some bytes").hexdigest()
+    assert store.get(sha256) == b"some bytes"
+    assert store.exists(sha256)
+    assert store.put(b"some bytes") == sha256
+    assert len(_files(tmp_path)) == 1
+    assert store.get(store.put(b"")) == b""
+
+
+def test_any_fsspec_store_does() -> None:
+    store = ArtifactStore("memory://emend-test")
+    sha256 = store.put(b"some bytes")
+    assert ArtifactStore("memory://emend-test").get(sha256) == b"some bytes"
+    store.delete(sha256)
+    assert not store.exists(sha256)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(ArtifactMissing) as caught:
+        store.get("a" * 64)
+    assert caught.value.key == "a" * 64
+    for odd in ("../../etc/passwd", "", "A" * 64):
+        with pytest.raises(ArtifactMissing):
+            store.get(odd)
+    store.delete("a" * 64)
+
+
+@pytest.mark.parametrize("damage", [b"some bytez", b"some", b""])
+def test_a_damaged_file_is_never_handed_out(tmp_path: Path, damage: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    sha256 = store.put(b"some bytes")
+    _file(tmp_path, sha256).write_bytes(damage)
+    with pytest.raises(ArtifactCorrupt) as caught:
+        store.get(sha256)
+    assert caught.value.expected == sha256
+    assert caught.value.found == hashlib.sha256(damage).hexdigest()
+
+
+def test_a_shortened_file_is_mended_by_storing_it_again(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    sha256 = store.put(b"some bytes")
+    _file(tmp_path, sha256).write_bytes(b"some")
+    store.put(b"some bytes")
+    assert store.get(sha256) == b"some bytes"
+
+
+_FILL = f"""
+import sys
+from registry.artifacts import ArtifactStore
+from registry.errors import StorageFull
+store = ArtifactStore(sys.argv[1])
+store.put(b"x" * {LIMIT // 2})
+try:
+    store.put(b"y" * {LIMIT * 2})
+except StorageFull as full:
+    print(full.needed, full)
+"""
+
+
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    filled = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FILL, str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert filled.stdout == (
+        f"{LIMIT * 2} no room for {LIMIT * 2} bytes left in {tmp_path}; nothing was stored\n"
+    )
+    kept = hashlib.sha256(b"x" * (LIMIT // 2)).hexdigest()
+    assert _files(tmp_path) == [f"{kept[:2]}/{kept}"]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A mounted file system of 1 MiB."""
+    folder = Path(tempfile.mkdtemp(prefix="emend-disk-"))
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        folder.rmdir()
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    store = ArtifactStore(small_disk)
+    kept = [store.put(bytes([number]) * 300_000) for number in range(3)]
+    with pytest.raises(StorageFull):
+        store.put(b"z" * 400_000)
+    assert len(_files(small_disk)) == 3
+    assert all(store.get(sha256) for sha256 in kept)
+    store.delete(kept[0])
+    store.put(b"z" * 300_000)
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StorageUnavailable) as caught:
+        ArtifactStore(tmp_path / "file" / "artifacts")
+    assert str(tmp_path / "file") in str(caught.value)
+    with pytest.raises(StorageUnavailable):
+        ArtifactStore("nosuchthing://bucket")
+
+
+def test_many_may_store_the_same_bytes_at_once(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    data = b"d" * 300_000
+    assert len(set(together(8, lambda _: store.put(data)))) == 1
+    assert len(_files(tmp_path)) == 1
+
+
+def test_a_file_must_be_stored_before_a_row_names_it(memory: Memory) -> None:
+    with pytest.raises(ArtifactMissing), memory.writing() as session:
+        keep_artifact(session, memory.store, "b" * 64, size=1, media_type="image/png", now=NOON)
+
+
+def test_a_file_is_released_only_when_no_row_names_it(memory: Memory) -> None:
+    memory.submit({"one": "cat"})
+    with memory.writing() as session:
+        kept = memory.keep(session, b"two")
+        unnamed = memory.keep(session, b"three")
+        keep_predictions(session, [NewPrediction("e" * 32, kept, 0, None, [], [], 3)], now=NOON)
+    one = hashlib.sha256(b"one").hexdigest()
+    base = hashlib.sha256(b"the empty adapter").hexdigest()
+    with memory.writing() as session:
+        released = release_artifacts(session, memory.store, [one, kept, unnamed, base])
+    assert released == [unnamed]
+    assert not memory.store.exists(unnamed)
+    assert all(memory.store.exists(sha256) for sha256 in (one, kept, base))
+    with memory.reading() as session:
+        row = get_artifact(session, kept)
+        assert (row.bytes, row.media_type) == (3, "image/png")
+        with pytest.raises(ArtifactMissing):
+            get_artifact(session, unnamed)
+
+
+def test_an_image_is_never_removed_between_being_found_and_being_named(memory: Memory) -> None:
+    """Releases race with submissions of the same images: every accepted one can be read."""
+    images = [f"image {number}" for number in range(12)]
+    with memory.writing() as session:
+        hashes = [memory.keep(session, image.encode()) for image in images]
+
+    def act(index: int) -> None:
+        if index % 2:
+            for sha256 in hashes:
+                with memory.writing() as session:
+                    release_artifacts(session, memory.store, [sha256])
+        else:
+            for image in images:
+                try:
+                    memory.submit({image: "cat"})
+                except ArtifactMissing:
+                    memory.submit({image: "cat"})
+
+    assert together(4, act) == [None] * 4
+    assert all(memory.store.get(sha256) for sha256 in hashes)
+
+
+def _submit_until_it_fails(memory: Memory) -> None:
+    for number in range(500):
+        memory.submit({f"{number} {index}": "cat" for index in range(60)})
+
+
+def test_a_database_on_a_full_disk_refuses_the_submission_whole(small_disk: Path) -> None:
+    """Nothing of the refused one stays; with room again, all goes on."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 400_000)
+    with sqlite_memory(small_disk) as memory:
+        first = memory.submit({"first": "cat"})
+        with pytest.raises(StorageFull) as caught:
+            _submit_until_it_fails(memory)
+        assert "no room" in str(caught.value)
+        ballast.unlink()
+        with memory.reading() as session:
+            accepted = len(list_corrections(session, limit=500).items)
+        assert (accepted - 1) % 60 == 0
+        assert memory.submit({"first": "cat"}).corrections[0].id == first.corrections[0].id
+        assert memory.submit({"new": "cat"}).corrections[0].status == "accepted"

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from kombu import Connection
+
+from registry.broker import HARD_LIMIT, QUEUE, broker_settings
+from registry.errors import BrokerInvalid
+
+
+def test_without_a_url_messages_travel_through_a_folder(tmp_path: Path) -> None:
+    settings = broker_settings(None, tmp_path)
+    again = broker_settings(None, tmp_path)
+    options = settings["broker_transport_options"]
+    assert again == settings
+    with Connection(settings["broker_url"], transport_options=options) as sender:
+        sender.SimpleQueue(QUEUE).put({"job": "x"}, serializer="json")
+    with Connection(again["broker_url"], transport_options=options) as receiver:
+        message = receiver.SimpleQueue(QUEUE).get(timeout=5)
+        assert message.payload == {"job": "x"}
+        message.ack()
+    assert list((tmp_path / "broker" / "messages").iterdir()) == []
+
+
+def test_redis_sends_a_message_again_only_after_the_longest_job(tmp_path: Path) -> None:
+    settings = broker_settings("redis://127.0.0.1:6379/0", tmp_path)
+    visibility = settings["broker_transport_options"]["visibility_timeout"]
+    assert timedelta(seconds=visibility) > HARD_LIMIT
+    assert settings["broker_url"] == "redis://127.0.0.1:6379/0"
+    assert not (tmp_path / "broker").exists()
+
+
+@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:6379/0"])
+def test_messages_are_json_acknowledged_late_and_taken_one_by_one(
+    tmp_path: Path, url: str | None
+) -> None:
+    settings = broker_settings(url, tmp_path)
+    assert settings["accept_content"] == ["json"]
+    assert settings["task_serializer"] == "json"
+    assert settings["task_acks_late"]
+    assert settings["task_reject_on_worker_lost"]
+    assert settings["worker_prefetch_multiplier"] == 1
+
+
+@pytest.mark.parametrize("url", ["amqp://user:secret@host/", "somewhere", ""])
+def test_another_broker_is_refused_without_showing_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(BrokerInvalid) as caught:
+        broker_settings(url, tmp_path)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from registry.errors import MethodMissing
+from registry.methods import find_method, get_method, list_methods, publish_method
+from tests.support.database import NOON, Memory, together
+
+
+def test_a_published_schema_replaces_the_earlier_one(memory: Memory) -> None:
+    for rank in (4, 8):
+        with memory.writing() as session:
+            publish_method(session, "lorsu", {"properties": {"rank": rank}}, now=NOON)
+    with memory.reading() as session:
+        assert get_method(session, "lorsu").config_schema == {"properties": {"rank": 8}}
+        assert [row.name for row in list_methods(session)] == ["lorsu"]
+        assert find_method(session, "other") is None
+        with pytest.raises(MethodMissing) as caught:
+            get_method(session, "other")
+    assert caught.value.key == "other"
+
+
+def test_workers_may_publish_at_once(memory: Memory) -> None:
+    def publish(_: int) -> None:
+        with memory.writing() as session:
+            publish_method(session, "lorsu", {}, now=NOON)
+
+    assert together(4, publish) == [None] * 4

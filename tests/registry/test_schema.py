@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from registry import schema
+from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
+from registry.session import open_database
+from registry.tables import Row
+from tests.support.database import together
+
+
+def _tables(url: str) -> set[str]:
+    engine = open_database(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def _check(url: str) -> None:
+    engine = open_database(url)
+    try:
+        schema.check(engine)
+    finally:
+        engine.dispose()
+
+
+def _set_revision(url: str, revision: str) -> None:
+    engine = open_database(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": revision})
+    engine.dispose()
+
+
+def test_an_empty_database_is_behind_until_it_is_upgraded(empty_url: str) -> None:
+    with pytest.raises(SchemaBehind) as caught:
+        _check(empty_url)
+    assert caught.value.found is None
+    assert "migrate" in str(caught.value)
+    schema.upgrade(empty_url)
+    _check(empty_url)
+    schema.upgrade(empty_url)
+    assert _tables(empty_url) == {*Row.metadata.tables, "alembic_version"}
+
+
+def test_the_migrations_make_the_tables_of_the_code(empty_url: str) -> None:
+    schema.upgrade(empty_url)
+    schema.differences(empty_url)
+
+
+def test_every_migration_goes_both_ways(empty_url: str) -> None:
+    schema.upgrade(empty_url)
+    schema.downgrade(empty_url, "base")
+    assert _tables(empty_url) == {"alembic_version"}
+    with pytest.raises(SchemaBehind):
+        _check(empty_url)
+    schema.upgrade(empty_url)
+    _check(empty_url)
+
+
+def test_a_database_of_a_newer_release_is_left_alone(empty_url: str) -> None:
+    schema.upgrade(empty_url)
+    _set_revision(empty_url, "9999_from_the_future")
+    for step in (_check, schema.upgrade):
+        with pytest.raises(SchemaAhead) as caught:
+            step(empty_url)
+        assert caught.value.found == "9999_from_the_future"
+        assert "newer release" in str(caught.value)
+
+
+def test_processes_that_start_together_upgrade_once(empty_url: str) -> None:
+    assert together(4, lambda _: schema.upgrade(empty_url)) == [None] * 4
+    _check(empty_url)
+
+
+def test_an_upgrade_works_from_any_folder(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    url = f"sqlite:///{tmp_path / 'emend.db'}"
+    script = "import sys; from registry import schema; schema.upgrade(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=True,
+    )
+    _check(url)
+
+
+def test_a_folder_that_cannot_hold_a_database_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="unable to open"):
+        schema.upgrade(f"sqlite:///{tmp_path / 'missing' / 'emend.db'}")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from registry.errors import DatabaseUnavailable, LabelSetMissing
+from registry.label_sets import get_label_set, put_label_set
+from registry.session import open_database, reading, take_turn, transaction
+from registry.tables import LabelSet
+from tests.support.database import NOON, Memory, together
+
+
+def test_a_block_that_raises_changes_nothing(memory: Memory) -> None:
+    def fail() -> None:
+        with memory.writing() as session:
+            put_label_set(session, "pets", ["cat"], now=NOON)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with memory.reading() as session, pytest.raises(LabelSetMissing):
+        get_label_set(session, "pets")
+
+
+def test_rows_can_be_read_after_their_transaction(memory: Memory) -> None:
+    with memory.writing() as session:
+        row = put_label_set(session, "pets", ["cat"], now=NOON)
+    assert (row.name, row.labels, row.updated_at) == ("pets", ["cat"], NOON)
+
+
+def test_what_is_written_while_reading_is_dropped(memory: Memory) -> None:
+    with memory.reading() as session:
+        put_label_set(session, "pets", ["cat"], now=NOON)
+    with memory.reading() as session, pytest.raises(LabelSetMissing):
+        get_label_set(session, "pets")
+
+
+def test_writers_take_turns(memory: Memory) -> None:
+    """Reading, thinking and writing in one turn: no increment is lost."""
+    with memory.writing() as session:
+        put_label_set(session, "count", ["0"], now=NOON)
+
+    def increment(_: int) -> None:
+        for _ in range(5):
+            with memory.writing() as session:
+                take_turn(session)
+                row = get_label_set(session, "count")
+                row.labels = [str(int(row.labels[0]) + 1)]
+
+    assert together(4, increment) == [None] * 4
+    with memory.reading() as session:
+        assert get_label_set(session, "count").labels == ["20"]
+
+
+def test_readers_do_not_wait_for_a_writer(memory: Memory) -> None:
+    with memory.writing() as session:
+        take_turn(session)
+        put_label_set(session, "pets", ["cat"], now=NOON)
+        seen: list[LabelSet | None] = []
+
+        def look() -> None:
+            with memory.reading() as other:
+                seen.append(other.get(LabelSet, "pets"))
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        reader.join(timeout=5)
+        assert seen == [None]
+
+
+def test_a_naive_time_is_refused(memory: Memory) -> None:
+    with pytest.raises(Exception, match="no time zone"), memory.writing() as session:
+        put_label_set(session, "pets", ["cat"], now=NOON.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://user:secret@host/db", "only sqlite"),
+        ("sqlite://", "a file is needed"),
+        ("not a url", "parse"),
+        ("nosuchthing://host", "nosuchthing"),
+    ],
+)
+def test_a_database_url_that_cannot_be_used_is_named(url: str, said: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match=said) as caught:
+        open_database(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unreachable_server_is_named_without_its_password() -> None:
+    engine = open_database("postgresql://user:secret@127.0.0.1:1/emend")
+    with pytest.raises(DatabaseUnavailable) as caught, reading(engine) as session:
+        session.execute(text("SELECT 1"))
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "emend.db"
+    file.write_bytes(b"not a database " * 100)
+    engine = open_database(f"sqlite:///{file}")
+    with pytest.raises(DatabaseUnavailable, match="not a database"), reading(engine) as session:
+        session.execute(text("SELECT 1"))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path / 'missing' / 'emend.db'}")
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"missing/emend\.db"),
+        transaction(engine) as session,
+    ):
+        take_turn(session)
+
+
+def test_a_database_locked_for_too_long_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.session.LOCK_TIMEOUT_S", 0)
+    file = tmp_path / "emend.db"
+    engine = open_database(f"sqlite:///{file}")
+    with transaction(engine) as session:
+        take_turn(session)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseUnavailable, match="locked"), transaction(engine) as session:
+        take_turn(session)
+    other.close()
+    engine.dispose()
