@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from editing.errors import InvalidConfig, UnknownMethod, VanishingGradient
+from editing.methods import METHODS, LorsuConfig, config_schema, fit, parse_config
+from encoder.deltas import Delta, Dense, LowRank, Sparse
+from tests.support.edit_task import edit_task, quick_config
+from tests.support.tiny_encoder import LAYOUTS, random_pixels, state_bytes, tiny_encoder
+
+MODES = pytest.mark.parametrize("mode", ["strict", "code-parity"])
+EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
+TARGETS = [0, 1, 2, 3, 4, 0, 1, 2]
+
+
+def as_bytes(deltas: dict[str, Delta]) -> dict[str, bytes]:
+    return {
+        f"{name}.{part}": tensor.numpy().tobytes()
+        for name, delta in deltas.items()
+        for part, tensor in delta.tensors().items()
+    }
+
+
+@MODES
+@EVERY_LAYOUT
+def test_no_steps_change_nothing(layout: str, mode: str) -> None:
+    encoder = tiny_encoder(layout)
+    fitted = fit(encoder, edit_task(TARGETS), quick_config(mode=mode, epochs=0), seed=0)
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    assert fitted.history.steps == 0
+    assert state_bytes(edited.model) == state_bytes(encoder.model)
+
+
+@MODES
+@EVERY_LAYOUT
+def test_what_was_not_selected_stays_bit_identical(layout: str, mode: str) -> None:
+    encoder = tiny_encoder(layout)
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    fitted = fit(encoder, edit_task(TARGETS), quick_config(mode=mode), seed=0)
+    after = encoder.merged_deltas(fitted.deltas, label="edited").model.state_dict()
+    for name, weight in before.items():
+        moved = after[name] != weight
+        assert torch.equal(encoder.model.state_dict()[name], weight)
+        match fitted.deltas.get(name):
+            case None:
+                assert not bool(moved.any())
+            case Sparse(mask=mask):
+                assert not bool(moved[~mask].any())
+                assert bool(moved[mask].all())
+            case LowRank(rows=rows) if rows is not None:
+                outside = torch.ones(len(weight), dtype=torch.bool)
+                outside[rows] = False
+                assert not bool(moved[outside].any())
+                assert bool(moved[rows].any())
+            case _:
+                assert bool(moved.any())
+
+
+@EVERY_LAYOUT
+def test_strict_mode_moves_attention_rows_and_fc1_entries_only(layout: str) -> None:
+    encoder = tiny_encoder(layout)
+    fitted = fit(encoder, edit_task(TARGETS), quick_config(epochs=1), seed=0)
+    for block in encoder.tower.blocks:
+        for name in block.attention:
+            delta = fitted.deltas.pop(name)
+            assert isinstance(delta, LowRank)
+            rows = delta.rows
+            assert rows is not None
+            assert len(rows) == block.head_width * (3 if len(block.attention) == 1 else 1)
+        for name in block.fc1:
+            assert isinstance(fitted.deltas.pop(name), Sparse)
+    assert fitted.deltas == {}
+
+
+def test_code_parity_adds_projection_and_biases() -> None:
+    encoder = tiny_encoder()
+    fitted = fit(encoder, edit_task(TARGETS), quick_config(mode="code-parity", epochs=1), seed=0)
+    strict = fit(encoder, edit_task(TARGETS), quick_config(epochs=1), seed=0)
+    added = {name: fitted.deltas[name] for name in fitted.deltas.keys() - strict.deltas.keys()}
+    projection = added.pop("visual.proj")
+    assert isinstance(projection, LowRank)
+    assert projection.rows is None
+    assert sorted(added) == [
+        f"visual.transformer.resblocks.{block}.{bias}"
+        for block in range(2)
+        for bias in ("attn.in_proj_bias", "mlp.c_fc.bias")
+    ]
+    assert all(isinstance(delta, Dense) for delta in added.values())
+
+
+@MODES
+@EVERY_LAYOUT
+def test_the_same_seed_gives_the_same_bytes(layout: str, mode: str) -> None:
+    encoder, task = tiny_encoder(layout), edit_task(TARGETS)
+    config = LorsuConfig(mode=mode, rank=4, heads=1, epochs=2, min_steps=0, batch_size=4)
+    first, again, other = (
+        as_bytes(fit(encoder, task, config, seed=seed).deltas) for seed in (5, 5, 6)
+    )
+    assert first == again
+    assert first.keys() == other.keys()
+    assert first != other
+
+
+@MODES
+@EVERY_LAYOUT
+def test_the_loss_falls_and_corrections_become_right(layout: str, mode: str) -> None:
+    encoder, task = tiny_encoder(layout), edit_task(TARGETS)
+    fitted = fit(encoder, task, quick_config(mode=mode, epochs=60), seed=0)
+    assert fitted.history.losses[-1] < 0.3 * fitted.history.losses[0]
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    answers = (edited.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    assert torch.equal(answers, task.targets)
+
+
+@pytest.mark.parametrize("targets", [[3], [3] * 6], ids=["one image", "one class"])
+def test_a_job_of_a_single_class_works(targets: list[int]) -> None:
+    encoder, task = tiny_encoder(), edit_task(targets)
+    fitted = fit(encoder, task, quick_config(epochs=60), seed=0)
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    answers = (edited.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    assert torch.equal(answers, task.targets)
+
+
+def test_the_contrastive_loss_trains_a_job_of_several_classes() -> None:
+    config = quick_config(loss="contrastive", batch_size=4, epochs=60)
+    fitted = fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    assert fitted.history.losses[-1] < 0.5 * fitted.history.losses[0]
+
+
+@pytest.mark.parametrize("targets", [[3], [3] * 6], ids=["one image", "one class"])
+def test_the_contrastive_loss_refuses_a_job_of_a_single_class(targets: list[int]) -> None:
+    with pytest.raises(VanishingGradient, match="contrastive"):
+        fit(tiny_encoder(), edit_task(targets), quick_config(loss="contrastive"), seed=0)
+
+
+def test_job_negatives_leave_labels_of_other_jobs_alone() -> None:
+    encoder, task = tiny_encoder(), edit_task([1, 1, 2])
+    answers = (encoder.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    involved = set(answers.tolist()) | {1, 2}
+    uninvolved = next(label for label in range(6) if label not in involved)
+    moved = task.text_features.clone()
+    moved[uninvolved] = -moved[uninvolved]
+    other = replace(task, text_features=moved)
+    for negatives, same in (("job", True), ("vocabulary", False)):
+        config = quick_config(negatives=negatives, epochs=2)
+        first, second = (
+            fit(encoder, each, config, seed=0).history.losses for each in (task, other)
+        )
+        assert (first == second) is same
+
+
+def test_scoring_starts_from_the_encoder_given() -> None:
+    base, task = tiny_encoder(), edit_task(TARGETS)
+    first = fit(base, task, quick_config(epochs=3), seed=0)
+    parent = base.merged_deltas(first.deltas, label="parent")
+    second = fit(parent, task, quick_config(epochs=0), seed=0)
+    again = fit(parent, task, quick_config(epochs=0), seed=0)
+    assert as_bytes(second.deltas) == as_bytes(again.deltas)
+    stacked = parent.merged_deltas(second.deltas, label="stacked")
+    pixels = random_pixels(2)
+    assert torch.equal(stacked.embed_images(pixels), parent.embed_images(pixels))
+
+
+def test_the_summary_is_plain_and_complete() -> None:
+    fitted = fit(tiny_encoder(), edit_task(TARGETS), quick_config(epochs=2), seed=0)
+    summary = fitted.summary
+    assert summary["steps"] == len(summary["losses"]) == 2
+    assert summary["parameters"] == fitted.parameters > 0
+    assert summary["selection"]["heads"].keys() == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"rank": 0}, "rank"),
+        ({"fc1_fraction": 2}, "fc1_fraction"),
+        ({"fc1_fraction": 0}, "fc1_fraction"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"heads": 0}, "heads"),
+        ({"mode": "loose"}, "mode"),
+        ({"rnak": 8}, "rnak"),
+        ({"augmentation": {"crop": 0}}, "augmentation.crop"),
+    ],
+)
+def test_a_wrong_config_is_refused_by_field(values: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        parse_config("lorsu", values)
+    assert [name for name, _ in caught.value.problems] == [field]
+    assert field in str(caught.value)
+
+
+def test_a_config_keeps_what_it_is_given_and_fills_in_the_rest() -> None:
+    config = parse_config("lorsu", {"rank": 8})
+    assert config.rank == 8
+    assert config.heads == LorsuConfig().heads
+    assert LorsuConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_an_unknown_method_is_an_error_with_its_name() -> None:
+    with pytest.raises(UnknownMethod, match="'lora'"):
+        parse_config("lora", {})
+    with pytest.raises(UnknownMethod, match="lorsu"):
+        config_schema("lora")
+
+
+def test_every_setting_says_what_it_is_and_where_it_ends() -> None:
+    for method in METHODS:
+        schema = config_schema(method)
+        assert schema["additionalProperties"] is False
+        for name, field in schema["properties"].items():
+            assert field.get("description"), name
+            bounded = {"minimum", "exclusiveMinimum", "enum", "$ref"} & field.keys()
+            assert bounded, name
+
+
+def test_the_authors_config_is_theirs() -> None:
+    config = LorsuConfig.code_parity()
+    assert (config.mode, config.rank, config.alpha) == ("code-parity", 64, 64)
+    assert (config.fc1_fraction, config.batch_size, config.epochs) == (0.1, 16, 5)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from editing.errors import InvalidTask, NoImages
+from editing.fewshot import ClassBalancedBatches, choose_guard, draw_replay
+from tests.support.edit_task import edit_task
+from tests.support.tiny_encoder import random_pixels
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_task_without_images_is_refused() -> None:
+    with pytest.raises(NoImages):
+        edit_task([])
+
+
+def test_a_target_outside_the_vocabulary_is_refused() -> None:
+    with pytest.raises(InvalidTask, match="outside the 6 labels"):
+        edit_task([0, 6])
+
+
+def test_a_label_that_its_own_image_does_not_allow_is_refused() -> None:
+    task = edit_task([0, 1])
+    allowed = task.allowed.clone()
+    allowed[1, 1] = False
+    with pytest.raises(InvalidTask, match="own label"):
+        replace(task, allowed=allowed)
+
+
+def test_parts_of_different_lengths_are_refused() -> None:
+    task = edit_task([0, 1])
+    with pytest.raises(InvalidTask, match="3 images for 2 targets"):
+        replace(task, pixels=random_pixels(3))
+    with pytest.raises(InvalidTask, match="allowed"):
+        replace(task, allowed=task.allowed[:1])
+    with pytest.raises(InvalidTask, match="guard"):
+        replace(task, guard_features=torch.zeros(1, 16))
+    with pytest.raises(InvalidTask, match="uint8"):
+        replace(task, pixels=task.pixels.float())
+
+
+def test_replay_is_balanced_over_classes() -> None:
+    labels = ["a"] * 50 + ["b"] * 3 + ["c"] * 50
+    drawn = draw_replay(labels, room=23, seed=1)
+    assert Counter(labels[position] for position in drawn) == {"a": 10, "b": 3, "c": 10}
+    assert drawn == sorted(set(drawn))
+
+
+def test_replay_takes_everything_that_fits_and_nothing_without_room() -> None:
+    assert draw_replay([1, 2, 2], room=500, seed=0) == [0, 1, 2]
+    assert draw_replay([1, 2, 2], room=0, seed=0) == []
+    assert draw_replay([], room=5, seed=0) == []
+
+
+def test_replay_depends_on_the_seed_alone() -> None:
+    labels = [number % 7 for number in range(70)]
+    assert draw_replay(labels, room=20, seed=3) == draw_replay(labels, room=20, seed=3)
+    assert draw_replay(labels, room=20, seed=3) != draw_replay(labels, room=20, seed=4)
+
+
+def test_guard_images_leave_half_of_every_control_set_unseen() -> None:
+    chosen = choose_guard([100, 5, 40], count=256, seed=0)
+    assert [len(positions) for positions in chosen] == [50, 2, 20]
+    chosen = choose_guard([100, 5, 40], count=30, seed=0)
+    assert [len(positions) for positions in chosen] == [14, 2, 14]
+    assert all(len(set(positions)) == len(positions) for positions in chosen)
+
+
+def test_batches_show_every_class_equally_often() -> None:
+    targets = torch.tensor([0] * 30 + [1] * 3 + [2] * 7)
+    batches = ClassBalancedBatches(targets, 8, generator())
+    seen = Counter(targets[torch.cat([batches.draw() for _ in range(30)])].tolist())
+    assert seen == {0: 80, 1: 80, 2: 80}
+
+
+def test_batches_use_every_image_of_a_class_before_repeating_one() -> None:
+    batches = ClassBalancedBatches(torch.zeros(10, dtype=torch.long), 5, generator())
+    first, second = batches.draw(), batches.draw()
+    assert sorted(torch.cat([first, second]).tolist()) == list(range(10))
+
+
+def test_a_batch_is_never_larger_than_the_task() -> None:
+    assert len(ClassBalancedBatches(torch.tensor([3]), 16, generator()).draw()) == 1
+
+
+def test_a_batch_of_two_holds_two_classes_where_there_are_two() -> None:
+    batches = ClassBalancedBatches(torch.tensor([0, 0, 1, 2]), 2, generator())
+    targets = torch.tensor([0, 0, 1, 2])
+    assert all(len(set(targets[batches.draw()].tolist())) == 2 for _ in range(100))
