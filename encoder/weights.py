@@ -101,8 +101,9 @@ def _folder_source(folder: Path) -> Source:
         known = json.loads(config.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as cause:
         raise WeightsInvalid(str(config), str(cause)) from cause
-    if not isinstance(known, dict) or "model_cfg" not in known:
-        raise WeightsInvalid(str(config), "it has no model_cfg")
+    model = known.get("model_cfg") if isinstance(known, dict) else None
+    if not isinstance(model, dict) or not {"vision_cfg", "text_cfg"} <= model.keys():
+        raise WeightsInvalid(str(config), "it has no model_cfg with vision_cfg and text_cfg")
     files = sorted(folder.glob("*.safetensors"), key=lambda f: (f.name != _PREFERRED, f.name))
     if not files:
         raise WeightsInvalid(str(folder), "it has no safetensors file")
@@ -125,8 +126,6 @@ def _named_source(name: str, pretrained: str) -> Source:
             known = open_clip.list_pretrained_tags_by_model(name)
             raise UnknownPretrained(name, pretrained, known)
         return Source(name, _safe(Path(pretrained)))
-    if not tag.get("hf_hub") and not tag.get("file"):  # plain links lead to pickled files only
-        raise PickledWeights(str(tag.get("url")))
     try:
         weights = Path(open_clip.download_pretrained(tag))
     except FileNotFoundError as cause:
