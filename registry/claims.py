@@ -7,6 +7,7 @@ job was taken back gets ClaimLost and changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -95,10 +96,13 @@ def heartbeat(
     progress: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> bool:
-    """Say that the attempt lives; True when its cancellation was asked for. Raises ClaimLost."""
+    """Say that the attempt lives; True when its cancellation was asked for. Raises ClaimLost.
+
+    A number that is not finite is kept as None: JSON has none such.
+    """
     values: dict[str, Any] = {"heartbeat": now}
     if progress is not None:
-        values["progress"] = dict(progress)
+        values["progress"] = {key: _storable(value) for key, value in progress.items()}
     beat = (
         update(EditJob)
         .where(EditJob.id == job_id, EditJob.attempt == attempt, EditJob.status == "running")
@@ -110,6 +114,10 @@ def heartbeat(
     if cancelled is None:
         raise ClaimLost(job_id, attempt)
     return bool(cancelled)
+
+
+def _storable(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def finish_job(

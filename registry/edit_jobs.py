@@ -103,7 +103,7 @@ def start_job(
     The job that is gathering becomes due. Without one, a new job takes every correction that is
     neither under way nor in the live version: those of rejected, failed and cancelled jobs, and
     of versions that were rolled back. Without any, but with forgotten corrections in the live
-    version, a job of no new corrections fits the others again. `correction_ids` opens a job of
+    version, a job of no new corrections fits what is left again. `correction_ids` opens a job of
     just those. Raises NothingToEdit; CorrectionMissing for an id that cannot join.
     """
     take_turn(session)
@@ -181,27 +181,20 @@ def _unapplied(session: Session, live: int) -> list[str]:
 
 
 def _needs_refit(session: Session, live: int, base_digest: str) -> bool:
-    """Whether what is merged for the live version was fitted on corrections forgotten since, while
-    others remain and no queued job will leave them out anyway."""
+    """Whether what is merged for the live version was fitted on corrections forgotten since, and
+    no queued job will leave them out anyway."""
     merged = walk(live, AdapterRecord.stacked_on)
-    ancestry = walk(live, AdapterRecord.parent)
-    fitted = select(AdapterCorrection.correction_id)
-    forgotten = select(Correction.id).where(
-        Correction.id.in_(fitted.where(AdapterCorrection.version.in_(select(merged.c.version)))),
-        Correction.forgotten_at.is_not(None),
+    fitted = select(AdapterCorrection.correction_id).where(
+        AdapterCorrection.version.in_(select(merged.c.version))
     )
-    remaining = select(Correction.id).where(
-        Correction.id.in_(fitted.where(AdapterCorrection.version.in_(select(ancestry.c.version)))),
-        Correction.forgotten_at.is_(None),
-        Correction.superseded_by.is_(None),
+    forgotten = select(Correction.id).where(
+        Correction.id.in_(fitted), Correction.forgotten_at.is_not(None)
     )
     queued = select(EditJob.id).where(
         EditJob.base_digest == base_digest, EditJob.status == "queued"
     )
     return (
-        session.scalar(forgotten.limit(1)) is not None
-        and session.scalar(remaining.limit(1)) is not None
-        and session.scalar(queued.limit(1)) is None
+        session.scalar(forgotten.limit(1)) is not None and session.scalar(queued.limit(1)) is None
     )
 
 

@@ -7,6 +7,7 @@ transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
             options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC"
             return create_engine(
                 parsed,
+                json_serializer=_json,
                 pool_pre_ping=True,
                 max_overflow=SPARE_CONNECTIONS,
                 pool_timeout=LOCK_TIMEOUT_S,
@@ -61,6 +63,7 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
         raise DatabaseUnavailable(str(url), "a file is needed: sqlite:///path/to/emend.db")
     engine = create_engine(
         url,
+        json_serializer=_json,
         max_overflow=SPARE_CONNECTIONS,
         pool_timeout=LOCK_TIMEOUT_S,
         connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False},
@@ -123,6 +126,11 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         if not unusable and not problem.connection_invalidated:
             raise
         raise DatabaseUnavailable(where, str(problem.orig).strip()) from problem
+
+
+def _json(value: object) -> str:
+    """Refuses NaN and infinity, which PostgreSQL and JSON clients would refuse later."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def _shown(url: str) -> str:

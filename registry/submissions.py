@@ -92,39 +92,29 @@ def submit(
         raise EmptySubmission
     take_turn(session)
     items = _checked(session, items)
-    first = _one_label_an_image(items)
-    earlier = _live_by_image(session, list(first))
-    fresh: dict[str, NewCorrection] = {}
-    superseded: dict[str, Correction] = {}
-    for image, item in first.items():
-        known = earlier.get(image)
-        if known is None:
-            fresh[image] = item
-        elif known.label != item.label:
-            if not replace:
-                raise _conflict(item, known.label, known.id)
-            fresh[image] = item
-            superseded[image] = known
-    ids = {image: new_id() for image in fresh}
-    if fresh:
-        job = _gathering_job(
-            session,
-            count=len(fresh),
-            batch=batch,
-            starts_at=now + wait,
-            now=now,
-            method=method,
-            config=config or {},
-            seed=seed,
-            base_digest=base_digest,
-        )
-        _supersede(session, {known.id: ids[image] for image, known in superseded.items()})
-        _insert(session, fresh, ids, job_id=job.id, now=now)
-        cancel_emptied_jobs(session, [known.edit_job_id for known in superseded.values()], now=now)
-        job = get_job(session, job.id)
-    else:
+    wanted = _one_label_an_image(items)
+    earlier = _live_by_image(session, list(wanted))
+    fresh = _not_known_yet(wanted, earlier, replace=replace)
+    if not fresh:
         job = get_job(session, earlier[items[0].image_sha256].edit_job_id)
-    return Submission(corrections=_answers(items, ids, earlier), edit_job=job)
+        return Submission(_answers(items, {}, earlier), job)
+    job = _gathering_job(
+        session,
+        count=len(fresh),
+        batch=batch,
+        starts_at=now + wait,
+        now=now,
+        method=method,
+        config=config or {},
+        seed=seed,
+        base_digest=base_digest,
+    )
+    ids = {image: new_id() for image in fresh}
+    superseded = [earlier[image] for image in fresh if image in earlier]
+    _supersede(session, {known.id: ids[str(known.image_sha256)] for known in superseded})
+    _insert(session, fresh, ids, job_id=job.id, now=now)
+    cancel_emptied_jobs(session, [known.edit_job_id for known in superseded], now=now)
+    return Submission(_answers(items, ids, earlier), get_job(session, job.id))
 
 
 def _checked(session: Session, items: Sequence[NewCorrection]) -> list[NewCorrection]:
@@ -157,6 +147,21 @@ def _one_label_an_image(items: Sequence[NewCorrection]) -> dict[str, NewCorrecti
         if known.label != item.label:
             raise _conflict(item, known.label, None)
     return first
+
+
+def _not_known_yet(
+    wanted: Mapping[str, NewCorrection], earlier: Mapping[str, Correction], *, replace: bool
+) -> dict[str, NewCorrection]:
+    """What is to be stored. Raises CorrectionConflict where that needs `replace`."""
+    fresh: dict[str, NewCorrection] = {}
+    for image, item in wanted.items():
+        known = earlier.get(image)
+        if known is not None and known.label == item.label:
+            continue
+        if known is not None and not replace:
+            raise _conflict(item, known.label, known.id)
+        fresh[image] = item
+    return fresh
 
 
 def _conflict(item: NewCorrection, label: str, correction_id: str | None) -> CorrectionConflict:

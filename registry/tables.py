@@ -27,10 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Json = JSON(none_as_null=True)
-Digest = String(64)  # sha256, lower-case hex
-Identity = String(32)  # uuid as hex
-Name = String(100)
-Label = String(200)
+Digest, Identity = String(64), String(32)  # lower-case hex: a sha256, a uuid
+Name, Label = String(100), String(200)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -142,11 +140,11 @@ class Correction(Row):
     label: Mapped[str] = mapped_column(Label)
     label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
     vocabulary: Mapped[list[str] | None] = mapped_column(Json)
-    """The labels the wrong prediction chose from, when no label set names them."""
+    """What the wrong prediction chose from, when no label set names it."""
     predicted: Mapped[str | None] = mapped_column(Label)
     note: Mapped[str | None] = mapped_column(Text)
     edit_job_id: Mapped[str] = mapped_column(ForeignKey("edit_jobs.id"), index=True)
-    """The latest job it joined; `edit_job_corrections` keeps them all."""
+    """The latest it joined; `edit_job_corrections` keeps them all."""
     before: Mapped[dict[str, Any] | None] = mapped_column(Json)
     after: Mapped[dict[str, Any] | None] = mapped_column(Json)
     created_at: Mapped[datetime]
@@ -293,7 +291,7 @@ class Prediction(Row):
 
 
 class EditMethod(Row):
-    """What the worker can do, so that the API can check a config without training code."""
+    """What workers can do: the API checks a config without training code."""
 
     __tablename__ = "edit_methods"
 

@@ -90,18 +90,26 @@ def test_of_parallel_claims_one_wins(memory: Memory) -> None:
     assert _job(memory, won[0].id).worker == won[0].worker
 
 
-def test_of_parallel_claims_of_processes_one_wins(tmp_path: Path) -> None:
+def test_of_processes_that_claim_and_promote_at_once_one_wins(tmp_path: Path) -> None:
     with sqlite_memory(tmp_path) as memory:
         memory.submit({"one": "cat"}, batch=1)
         memory.submit({"two": "cat"}, batch=1)
         script = (
             "import sys\n"
             "from pathlib import Path\n"
-            "from tests.support.database import opened_memory\n"
+            "from registry.errors import PromotionConflict\n"
+            "from registry.promotions import promote\n"
+            "from tests.support.database import NOON, opened_memory\n"
             "with opened_memory(sys.argv[1], Path(sys.argv[2])) as memory:\n"
             "    print('ready', flush=True)\n"
             "    sys.stdin.readline()\n"
-            "    print(memory.claim(worker=sys.argv[3]) is not None)\n"
+            "    claimed = memory.claim(worker=sys.argv[3]) is not None\n"
+            "    try:\n"
+            "        with memory.writing() as session:\n"
+            "            promote(session, 0, replaces=1, reason='race', now=NOON)\n"
+            "        print(claimed, 'promoted')\n"
+            "    except PromotionConflict:\n"
+            "        print(claimed, 'refused')\n"
         )
         interpreter = [sys.executable, "-W", "error", "-c", script]
         workers = [
@@ -120,8 +128,9 @@ def test_of_parallel_claims_of_processes_one_wins(tmp_path: Path) -> None:
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        said = sorted(worker.communicate(timeout=60)[0].strip() for worker in workers)
-        assert said == ["False", "False", "True"]
+        said = [worker.communicate(timeout=60)[0].split() for worker in workers]
+        assert sorted(claimed for claimed, _ in said) == ["False", "False", "True"]
+        assert sorted(outcome for _, outcome in said) == ["promoted", "refused", "refused"]
 
 
 def test_a_heartbeat_carries_progress_and_brings_back_a_cancellation(memory: Memory) -> None:
@@ -136,6 +145,14 @@ def test_a_heartbeat_carries_progress_and_brings_back_a_cancellation(memory: Mem
         assert heartbeat(session, job.id, 1, now=LATER) is True
     row = _job(memory, job.id)
     assert (row.progress, row.heartbeat) == (progress, LATER)
+
+
+def test_a_loss_that_is_no_number_is_kept_as_none(memory: Memory) -> None:
+    memory.submit({"one": "cat"})
+    job = _claimed(memory)
+    with memory.writing() as session:
+        heartbeat(session, job.id, 1, progress={"step": 3, "loss": float("nan")}, now=LATER)
+    assert _job(memory, job.id).progress == {"step": 3, "loss": None}
 
 
 def test_a_job_whose_heartbeat_stopped_is_queued_again(memory: Memory) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import StatementError
 
 from registry.errors import MethodMissing
 from registry.methods import find_method, get_method, list_methods, publish_method
@@ -18,6 +19,11 @@ def test_a_published_schema_replaces_the_earlier_one(memory: Memory) -> None:
         with pytest.raises(MethodMissing) as caught:
             get_method(session, "other")
     assert caught.value.key == "other"
+
+
+def test_what_json_cannot_say_is_refused(memory: Memory) -> None:
+    with pytest.raises((ValueError, StatementError), match="JSON"), memory.writing() as session:
+        publish_method(session, "lorsu", {"default": float("nan")}, now=NOON)
 
 
 def test_workers_may_publish_at_once(memory: Memory) -> None:
