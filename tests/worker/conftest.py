@@ -1,0 +1,34 @@
+"""A desk of one's own for each test: a data folder with a tiny encoder and an empty registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.running_worker import Desk, Here, WorkerProcesses, open_desk, open_shop
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with open_desk(tmp_path) as desk:
+        yield desk
+
+
+@pytest.fixture
+def here(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    """With a worker in this process."""
+    threads = torch.get_num_threads()
+    with open_shop(desk, monkeypatch) as workshop:
+        yield Here(desk, workshop)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def processes(desk: Desk) -> Iterator[WorkerProcesses]:
+    """With workers in processes of their own."""
+    processes = WorkerProcesses(desk)
+    yield processes
+    processes.close()

@@ -1,0 +1,82 @@
+"""What is wrong at the start is said in one sentence."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from registry.methods import get_method
+from registry.session import default_url, open_database, reading
+from tests.support.running_worker import Desk, Here, open_shop
+from tests.support.tiny_encoder import tiny_folder
+from worker.celery_app import make_app
+from worker.errors import NotReady, WorkerStopping
+from worker.everyday import read_everyday
+from worker.settings import Settings
+from worker.startup import announce, base_adapter, open_workshop, read_settings, wait_for_schema
+
+
+def test_publishes_its_methods_and_the_base(here: Here) -> None:
+    assert here.desk.versions() == here.desk.promoted() == [0]
+    with reading(here.desk.engine) as session:
+        schema = get_method(session, "lorsu").config_schema
+    assert schema["properties"]["rank"]["minimum"] == 1
+
+
+def test_starting_again_changes_nothing(here: Here) -> None:
+    announce(here.desk.engine, here.desk.store, here.workshop.base)
+    assert here.desk.promoted() == [0]
+    assert here.desk.store.get(here.desk.adapter(0).digest) == base_adapter(here.workshop.base)
+
+
+def test_refuses_the_data_of_another_base_encoder(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(desk, monkeypatch):
+        pass
+    monkeypatch.setenv("EMEND_ENCODER", str(tiny_folder(desk.folder / "other", seed=9)))
+    with pytest.raises(NotReady, match="belongs to the base encoder"):
+        open_workshop(Settings(), threading.Event())
+
+
+def test_names_every_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMEND_LEASE", "soon")
+    monkeypatch.setenv("EMEND_FLIP_BUDGET", "nan")
+    with pytest.raises(NotReady, match=r"EMEND_FLIP_BUDGET: .*EMEND_LEASE: "):
+        read_settings()
+
+
+def test_a_broker_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="redis://"):
+        make_app(Settings(data=tmp_path, broker_url="amqp://guest:secret@here"))
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotReady, match="cannot start"):
+        open_workshop(Settings(data=tmp_path / "file"), threading.Event())
+
+
+def test_an_empty_database_is_waited_for_and_then_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.startup.SCHEMA_WAIT_SECONDS", 0.1)
+    with pytest.raises(NotReady, match="migrate"):
+        open_workshop(Settings(data=tmp_path), threading.Event())
+
+
+def test_the_wait_for_the_schema_ends_with_a_stop(tmp_path: Path) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    engine = open_database(default_url(tmp_path))
+    with pytest.raises(WorkerStopping):
+        wait_for_schema(engine, stopping, seconds=60)
+    engine.dispose()
+
+
+def test_everyday_things_come_with_the_bundled_encoder() -> None:
+    everyday = read_everyday()
+    assert len(set(everyday.labels)) == len(everyday.labels) >= 50
+    assert all("{}" in template for template in everyday.templates)

@@ -1,0 +1,121 @@
+"""The sweep on a real database; `once` is called by hand, so nothing waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from registry.edit_jobs import get_job
+from registry.identity import new_id
+from registry.predictions import NewPrediction, find_prediction, keep_predictions
+from tests.support.database import Memory, sqlite_memory
+from worker.settings import Settings
+from worker.sweep import NUDGE_AGAIN_SECONDS, Sweep
+
+LONG_AGO = datetime.now(UTC) - timedelta(hours=30)
+
+
+class Bench:
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.nudged: list[str] = []
+        self.idle = True
+        self.stopping = threading.Event()
+        self.sweep = Sweep(
+            engine=memory.engine,
+            store=memory.store,
+            settings=Settings(keep_predictions=24, max_attempts=2),
+            nudge=self.nudged.append,
+            idle=lambda: self.idle,
+            stopping=self.stopping,
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with sqlite_memory(tmp_path) as memory:
+        yield Bench(memory)
+
+
+def due_job(bench: Bench) -> str:
+    return bench.memory.submit({"image": "stop"}, now=LONG_AGO).edit_job.id
+
+
+def test_wakes_the_worker_for_a_due_job_once_in_a_while(bench: Bench) -> None:
+    job_id = due_job(bench)
+    bench.sweep.once()
+    bench.sweep.once()
+    assert bench.nudged == [job_id]
+    bench.sweep._nudged[job_id] -= NUDGE_AGAIN_SECONDS
+    bench.sweep.once()
+    assert bench.nudged == [job_id, job_id]
+
+
+def test_leaves_a_gathering_job_and_a_busy_worker_alone(bench: Bench) -> None:
+    bench.memory.submit({"image": "stop"}, now=datetime.now(UTC), wait=timedelta(minutes=5))
+    bench.sweep.once()
+    bench.idle = False
+    due_job(bench)
+    bench.sweep.once()
+    assert bench.nudged == []
+
+
+def test_takes_back_a_job_whose_worker_died_and_fails_it_in_the_end(bench: Bench) -> None:
+    job_id = due_job(bench)
+    for lost, status in ((1, "queued"), (2, "failed")):
+        assert bench.memory.claim(now=LONG_AGO + timedelta(hours=1)) is not None
+        bench.sweep.once()
+        with bench.memory.reading() as session:
+            job = get_job(session, job_id)
+        assert (job.lost, job.status) == (lost, status)
+    assert job.error is not None
+    assert "stopped answering" in job.error["detail"]
+
+
+def test_leaves_a_job_with_a_fresh_heartbeat_alone(bench: Bench) -> None:
+    job_id = due_job(bench)
+    assert bench.memory.claim(now=datetime.now(UTC)) is not None
+    bench.sweep.once()
+    with bench.memory.reading() as session:
+        assert get_job(session, job_id).status == "running"
+
+
+def test_lets_old_predictions_and_their_images_go(bench: Bench) -> None:
+    old, young = new_id(), new_id()
+    shas = {}
+    for prediction_id, now in ((old, LONG_AGO), (young, datetime.now(UTC))):
+        with bench.memory.writing() as session:
+            shas[prediction_id] = bench.memory.keep(session, prediction_id.encode())
+            new = NewPrediction(prediction_id, shas[prediction_id], 0, None, ["a"], [], 10)
+            keep_predictions(session, [new], now=now)
+    bench.sweep.once()
+    with bench.memory.reading() as session:
+        assert find_prediction(session, old) is None
+        assert find_prediction(session, young) is not None
+    assert not bench.memory.store.exists(shas[old])
+    assert bench.memory.store.exists(shas[young])
+
+
+def test_a_locked_database_is_only_a_delay(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.sweep.EVERY_SECONDS", 0.01)
+    broken = threading.Event()
+
+    def break_once() -> None:
+        if not broken.is_set():
+            broken.set()
+            from registry.errors import DatabaseUnavailable
+
+            raise DatabaseUnavailable("here", "it is locked")
+        bench.stopping.set()
+
+    monkeypatch.setattr(bench.sweep, "once", break_once)
+    thread = bench.sweep.start()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert "it is locked" in caplog.text

@@ -1,0 +1,84 @@
+"""Which corrections an edit is fitted on, and on top of what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from editing.training_config import TrainingConfig
+from registry.tables import Correction
+from worker.training_set import TrainingPlan, plan_training
+
+
+def corrections(count: int, *, prefix: str, classes: int = 1) -> list[Correction]:
+    return [Correction(id=f"{prefix}{n}", label=f"label {n % classes}") for n in range(count)]
+
+
+def ids(rows: Sequence[Correction]) -> list[str]:
+    return [row.id for row in rows]
+
+
+def plan(
+    new: Sequence[Correction],
+    live: Sequence[Correction],
+    *,
+    must_refit: bool = False,
+    replay: str = "refit",
+    max_images: int = 10,
+) -> TrainingPlan:
+    config = TrainingConfig.model_validate({"replay": replay, "max_images": max_images})
+    return plan_training(new, live, config, seed=3, must_refit=must_refit)
+
+
+def test_refits_from_the_base_on_everything_while_it_fits() -> None:
+    new, live = corrections(4, prefix="n"), corrections(6, prefix="e")
+    found = plan(new, live)
+    assert (ids(found.fitted), found.stacked) == (ids([*new, *live]), False)
+    assert not found.asked
+
+
+def test_a_new_correction_of_the_live_lineage_counts_once() -> None:
+    new = corrections(4, prefix="n")
+    assert ids(plan(new, new).fitted) == ids(new)
+
+
+def test_beyond_the_bound_draws_earlier_ones_by_class_and_stacks() -> None:
+    new, live = corrections(4, prefix="n"), corrections(30, prefix="e", classes=3)
+    found = plan(new, live)
+    assert found.stacked
+    assert len(found.fitted) == 10
+    assert Counter(each.label for each in found.earlier) == {
+        "label 0": 2,
+        "label 1": 2,
+        "label 2": 2,
+    }
+    assert sorted(ids(found.judged)) == sorted(ids([*new, *live]))
+    assert ids(found.judged[:10]) == ids(found.fitted)
+
+
+def test_new_corrections_are_all_taken_however_many() -> None:
+    found = plan(corrections(14, prefix="n"), corrections(2, prefix="e"))
+    assert (len(found.new), len(found.earlier), len(found.asked)) == (14, 0, 2)
+    assert found.stacked
+
+
+def test_stacking_without_replay_fits_only_the_new_and_asks_the_others() -> None:
+    found = plan(corrections(2, prefix="n"), corrections(3, prefix="e"), replay="stack")
+    assert (ids(found.fitted), found.stacked) == (["n0", "n1"], True)
+    assert ids(found.asked) == ["e0", "e1", "e2"]
+
+
+@pytest.mark.parametrize("replay", ["refit", "stack"])
+def test_what_must_be_forgotten_is_never_stacked_upon(replay: str) -> None:
+    found = plan(
+        corrections(2, prefix="n"), corrections(30, prefix="e"), must_refit=True, replay=replay
+    )
+    assert not found.stacked
+    assert len(found.fitted) == 10
+
+
+def test_the_draw_is_the_same_every_time() -> None:
+    new, live = corrections(1, prefix="n"), corrections(30, prefix="e", classes=4)
+    assert ids(plan(new, live).fitted) == ids(plan(new, live).fitted)
