@@ -10,7 +10,8 @@ Legend: N corrections, V labels of the vocabulary, M images of a control set, E 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from editing.control import ControlChange, ControlSet, compare
+from editing.control_images import ControlImages
 from editing.fewshot import EditTask
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
@@ -197,47 +199,44 @@ class _Examiner:
     def __init__(
         self, base: Encoder, controls: Sequence[ControlSet], config: GateConfig, progress: Progress
     ) -> None:
-        self._controls = controls
+        self._images = ControlImages(controls)
         self._significance = config.significance
         self._progress = progress
         self._step = 0
         self._steps = 0
-        self._before = [
-            control.answers(features)
-            for control, features in zip(controls, self._features(base, cached=True), strict=True)
-        ]
+        rows = zip(self._images.sets, self._base_features(base), strict=True)
+        self._before = [control.answers(features) for control, features in rows]
 
     def answers(self, encoder: Encoder, task: EditTask) -> Tensor:
         """long [N]: the allowed label that each correction is given."""
-        features = self._embed(encoder, task.pixels)
+        features = self._embed(encoder, torch.split(task.pixels, CHUNK), len(task))
         scores = features @ task.text_features.T
         return scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
 
     def changes(self, candidate: Encoder) -> tuple[ControlChange, ...]:
         """What the candidate does to each control set."""
-        rows = zip(self._controls, self._before, self._features(candidate), strict=True)
+        rows = zip(self._images.sets, self._before, self._features(candidate), strict=True)
         return tuple(
             compare(control, before, control.answers(features), significance=self._significance)
             for control, before, features in rows
         )
 
-    def _features(self, encoder: Encoder, *, cached: bool = False) -> list[Tensor]:
-        """fp32 [M, E] for every control set."""
-        known: list[tuple[Tensor, Tensor]] = []
-        for control in self._controls:
-            same = (features for pixels, features in known if torch.equal(pixels, control.pixels))
-            features = control.base_features if cached else None
-            if features is None:
-                features = next(same, None)
-            if features is None:
-                features = self._embed(encoder, control.pixels)
-            known.append((control.pixels, features))
-        return [features for _, features in known]
+    def _base_features(self, base: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set, from the caller where it has them."""
+        cached = [control.base_features for control in self._images.sets]
+        known = [features for features in cached if features is not None]
+        return known if len(known) == len(cached) else self._features(base)
 
-    def _embed(self, encoder: Encoder, pixels: Tensor) -> Tensor:
-        """fp32 [images, E] on the CPU, for uint8 [images, 3, S, S]."""
-        chunks = torch.split(pixels, CHUNK)
-        self._steps += len(chunks)
+    def _features(self, encoder: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set."""
+        if not self._images.sets:
+            return []
+        chunks = self._images.chunks(CHUNK)
+        return self._images.of_each_set(self._embed(encoder, chunks, len(self._images)))
+
+    def _embed(self, encoder: Encoder, chunks: Iterable[Tensor], images: int) -> Tensor:
+        """fp32 [images, E] on the CPU, for uint8 [images, 3, S, S] in chunks."""
+        self._steps += math.ceil(images / CHUNK)
         features = []
         for chunk in chunks:
             self._progress("gating", self._step, self._steps, None)

@@ -222,6 +222,15 @@ def test_images_that_control_sets_share_are_embedded_once(base: Encoder) -> None
     assert first.steps == second.steps == [0, 1, 2, 3]  # base, parent, and the candidate twice
 
 
+def test_an_image_that_trained_through_one_set_is_seen_in_every_set(base: Encoder) -> None:
+    seen = torch.arange(40) < 10
+    control = replace(control_set(base, budget=100), seen=seen)
+    other = replace(control, name="other", pixels=control.pixels.flip(0), targets=None, seen=None)
+    task = solved_by(candidates(base, push(base))(1.0))
+    report, _ = ask(base, task, [control, other])
+    assert [change.unseen.n for change in report.controls] == [30, 30]
+
+
 def test_cached_base_features_are_used(base: Encoder) -> None:
     control = control_set(base, budget=100, labelled=False)
     cached = replace(control, base_features=-base.embed_images(control.pixels))
