@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from app.errors import AppError
-from app.start import prepare_folder, read_settings
+from app.start import open_ground, prepare_folder, read_settings
 from registry.errors import RegistryError
 from registry.schema import upgrade
 
@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
             prepare_folder(settings.data)
             upgrade(settings.database_location)
             return 0
-        from app.serve import serve  # torch: a migration does without
+        open_ground(settings).engine.dispose()
+        from app.serve import serve  # torch, which takes its time: only now
 
         return serve(settings)
     except (AppError, RegistryError) as error:

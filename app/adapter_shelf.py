@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from app.base_row import live_promotion_of
 from app.schemas.adapters import AdapterDetail, AdapterPage
 from app.uploads import version_of
 from registry.adapters import correction_counts, list_adapters
-from registry.promotions import find_live_promotion, live_promotion, promotions_of
+from registry.promotions import find_live_promotion, promotions_of
 from registry.tables import AdapterRecord
 
 
 def find_version(session: Session, reference: str) -> int:
     """The number that a path means. Raises `FieldInvalid`, `AdapterMissing`."""
     version = version_of(reference)
-    return live_promotion(session).version if version is None else version
+    return live_promotion_of(session).version if version is None else version
 
 
 def describe(session: Session, rows: Sequence[AdapterRecord]) -> list[AdapterDetail]:

@@ -11,14 +11,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.broker import broker_settings
+from registry.broker import QUEUE, TASK, broker_settings
 
 if TYPE_CHECKING:
     from celery import Celery
 
 logger = logging.getLogger(__name__)
-TASK = "emend.run_edit_jobs"
-QUEUE = "edits"
 
 
 class EditQueue:

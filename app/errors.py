@@ -8,7 +8,7 @@ AppError
 ├── NotReady                 the service cannot answer yet, and says why
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
-    └── SettingsInvalid · DataFolderUnwritable
+    └── SettingsInvalid · DataFolderUnwritable · EncoderLost
 """
 
 from __future__ import annotations
@@ -140,3 +140,10 @@ class DataFolderUnwritable(StartError):
         self.folder = folder
         self.reason = reason
         super().__init__(f"the data folder {folder} cannot be written to: {reason}")
+
+
+class EncoderLost(StartError):
+    """The thread that serves the encoder ended by a failure that has no name; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the encoder's thread ended unexpectedly; the log says why")

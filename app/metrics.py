@@ -39,6 +39,11 @@ class Metrics:
             registry=self.registry,
         )
         self.live_version.set(-1)
+        self.live_unserved = Gauge(
+            "emend_live_unserved",
+            "1 while the last promotion cannot be served and the one before it answers.",
+            registry=self.registry,
+        )
         self.predictions_waiting = Gauge(
             "emend_predictions_waiting",
             "Predictions that are not yet written.",
@@ -76,14 +81,22 @@ class RequestMeter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun = time.perf_counter()
+        begun, answered = time.perf_counter(), False
+
+        def observe(status: int) -> None:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if route != "unmatched" else "other"
+            self.metrics.observe(method, route, status, time.perf_counter() - begun)
 
         async def send_counted(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "unmatched")
-                seconds = time.perf_counter() - begun
-                method = scope["method"] if route != "unmatched" else "other"
-                self.metrics.observe(method, route, message["status"], seconds)
+                answered = True
+                observe(message["status"])
             await send(message)
 
-        await self.app(scope, receive, send_counted)
+        try:
+            await self.app(scope, receive, send_counted)
+        finally:
+            if not answered:  # it fails: the server's outermost layer answers with a 500
+                observe(500)

@@ -181,7 +181,11 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     """Answers; the framework raises the error again, and the server logs it whole."""
-    return document(UNEXPECTED, detail=f"an unexpected failure: {type(error).__name__}")
+    return document(
+        UNEXPECTED,
+        detail=f"an unexpected failure: {type(error).__name__}",
+        headers={"Connection": "close"},  # which is what the server does next
+    )
 
 
 def answer_with_problems(app: FastAPI) -> None:

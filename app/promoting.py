@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from app.base_row import live_promotion_of
 from app.errors import LiveMoved
 from app.schemas.promotions import PromotionDetail, PromotionRequest
 from app.services import Services
-from registry.promotions import live_promotion, promote
+from registry.promotions import promote
 from registry.session import reading, transaction
 
 
@@ -19,7 +20,7 @@ def promote_now(services: Services, asked: PromotionRequest) -> PromotionDetail:
     Raises `NotReady`, `AdapterMissing`, `LiveMoved`, `PromotionConflict`.
     """
     with reading(services.engine) as session:
-        live = live_promotion(session)
+        live = live_promotion_of(session)
     if asked.expected_live not in (None, live.version):
         raise LiveMoved(asked.expected_live, live.version)
     services.encoder.prepare(asked.version)

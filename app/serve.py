@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from types import FrameType
@@ -53,7 +54,8 @@ def serve(settings: Settings) -> int:
         server.should_exit = True
 
     services.encoder.on_failure = fail
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
+        server.run()
     return 1 if failures or not server.started else 0
 
 

@@ -3,7 +3,8 @@
 One thread a process. It loads the base encoder (so that the port opens at once), records it as
 version 0 of an empty registry, makes the live version ready, and from then on looks at the
 promotions every ``LOOK_EVERY`` seconds, which keeps every replica within a second of a promotion.
-A swap builds the new encoder aside; requests under way keep the one they began with.
+A swap builds the new encoder aside; requests under way keep the one they began with. A version that
+cannot be built leaves the former one answering.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 import torch
 from sqlalchemy import Engine
 
-from app.errors import NotReady
+from app.errors import EncoderLost, NotReady
 from app.metrics import Metrics
 from app.settings import Settings
 from encoder.adapter import Adapter, Provenance
@@ -32,6 +33,7 @@ from registry.session import reading, transaction
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.2
 METHOD_OF_BASE = "none"
+LOADING = "the encoder is being loaded"
 
 
 class ServedEncoder:
@@ -45,11 +47,12 @@ class ServedEncoder:
         self._store = store
         self._metrics = metrics
         self._pool: EncoderPool | None = None
-        self._reason: str | None = "the encoder is being loaded"
+        self._reason: str | None = LOADING
+        self._unserved: str | None = None
         self._stopping = threading.Event()
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="served-encoder", daemon=True)
-        self.on_failure: Callable[[Exception], None] | None = None
+        self.on_failure: Callable[[Exception], None] = _log_failure
 
     def start(self) -> None:
         """Begins to load."""
@@ -66,10 +69,15 @@ class ServedEncoder:
         return self._reason
 
     @property
+    def unserved(self) -> str | None:
+        """Why the last promotion is not served, or None; the version before it answers on."""
+        return self._unserved
+
+    @property
     def pool(self) -> EncoderPool:
         """The pool of merged encoders. Raises `NotReady`."""
         if self._pool is None:
-            raise NotReady(self._reason or "the encoder is being loaded")
+            raise NotReady(self._reason or LOADING)
         return self._pool
 
     def live(self) -> tuple[int, Encoder]:
@@ -106,17 +114,19 @@ class ServedEncoder:
                 self._metrics.live_version.set(version)
                 self._reason = None
                 logger.info("version %d is live", version)
+            self._complain(None)
 
     def _run(self) -> None:
+        failure: Exception = EncoderLost()
         try:
             self._load()
+            self._follow()
         except (EncoderError, RegistryError, OSError) as error:
-            self._reason = f"the encoder cannot be served: {error}"
-            logger.error("%s", self._reason)
-            if self.on_failure is not None:
-                self.on_failure(error)
-            return
-        self._follow()
+            failure = error
+        finally:
+            if not self._stopping.is_set():
+                self._reason = f"the encoder cannot be served: {failure}"
+                self.on_failure(failure)
 
     def _load(self) -> None:
         settings = self._settings
@@ -145,15 +155,26 @@ class ServedEncoder:
             try:
                 self.refresh()
             except (EncoderError, RegistryError) as error:
-                logger.error("the live version cannot be served: %s", error)
-                if self._reason is not None:
-                    self._reason = f"the live version cannot be served: {error}"
+                self._complain(f"the live version cannot be served: {error}")
             self._stopping.wait(LOOK_EVERY)
+
+    def _complain(self, unserved: str | None) -> None:
+        """Says once why the live version cannot be served; None when it is."""
+        if unserved is not None and unserved != self._unserved:
+            logger.error("%s", unserved)
+        self._unserved = unserved
+        self._metrics.live_unserved.set(unserved is not None)
+        if unserved is not None and self._reason is not None:
+            self._reason = unserved
 
     def _load_chain(self, version: int) -> Sequence[Adapter]:
         with reading(self._engine) as session:
             digests = [row.digest for row in chain(session, version)]
         return [Adapter.from_bytes(self._store.get(digest), digest=digest) for digest in digests]
+
+
+def _log_failure(error: Exception) -> None:
+    logger.error("the encoder cannot be served: %s", error)
 
 
 def base_adapter(base: Encoder) -> bytes:

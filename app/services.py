@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 
 from app.classification import Classification
-from app.edit_queue import EditQueue
 from app.metrics import Metrics
 from app.prediction_log import PredictionLog
 from app.served_encoder import ServedEncoder
 from app.settings import Settings
-from app.start import prepare_folder
+from app.start import open_ground
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
-from registry.artifacts import ArtifactStore
 from registry.promotions import find_live_promotion
-from registry.schema import check
-from registry.session import open_database, reading
+from registry.session import reading
 from registry.tables import EditJob
 
 TEXT_FEATURES_KEPT = 100_000
@@ -31,15 +28,13 @@ class Services:
     """Opened before the port, started with it."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises `DataFolderUnwritable`, `DatabaseUnavailable`, `SchemaBehind`, `SchemaAhead`,
-        `StorageUnavailable`, `BrokerInvalid`: everything that is wrong before the encoder."""
-        prepare_folder(settings.data)
+        """Raises what `open_ground` raises."""
+        ground = open_ground(settings)
         self.settings = settings
-        self.engine: Engine = open_database(settings.database_location)
-        check(self.engine)
-        self.store = ArtifactStore(settings.artifacts_location)
+        self.engine = ground.engine
+        self.store = ground.store
+        self.edit_queue = ground.edit_queue
         self.metrics = Metrics()
-        self.edit_queue = EditQueue(settings.broker_url, settings.data)
         self.predictions = PredictionLog(settings, self.engine, self.store, self.metrics)
         self.encoder = ServedEncoder(settings, self.engine, self.store, self.metrics)
         cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")

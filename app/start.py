@@ -1,14 +1,45 @@
-"""What can go wrong before anything is opened: the settings and the data folder."""
+"""What must be right before the model is worth loading; nothing here needs torch."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from sqlalchemy import Engine
 
+from app.edit_queue import EditQueue
 from app.errors import DataFolderUnwritable, SettingsInvalid
 from app.settings import Settings
+from registry.artifacts import ArtifactStore
+from registry.errors import RegistryError
+from registry.schema import check
+from registry.session import open_database
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the service stands on: a database of this release, files, a broker."""
+
+    engine: Engine
+    store: ArtifactStore
+    edit_queue: EditQueue
+
+
+def open_ground(settings: Settings) -> Ground:
+    """Raises `DataFolderUnwritable`, `DatabaseUnavailable`, `SchemaBehind`, `SchemaAhead`,
+    `StorageUnavailable` or `BrokerInvalid`."""
+    prepare_folder(settings.data)
+    edit_queue = EditQueue(settings.broker_url, settings.data)
+    store = ArtifactStore(settings.artifacts_location)
+    engine = open_database(settings.database_location)
+    try:
+        check(engine)
+    except RegistryError:
+        engine.dispose()
+        raise
+    return Ground(engine, store, edit_queue)
 
 
 def prepare_folder(folder: Path) -> None:

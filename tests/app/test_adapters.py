@@ -1,0 +1,88 @@
+"""`/adapters` over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from encoder.adapter import Adapter
+from tests.support.service import RunningService, picture, problem_of
+
+
+def test_a_version_tells_where_it_comes_from(service: RunningService) -> None:
+    version = service.add_adapter(seed=1)
+    detail = service.http.get(f"/adapters/{version}").json()
+    base = service.http.get("/adapters/0").json()
+    assert (detail["version"], detail["parent"], detail["method"]) == (1, 0, "lorsu")
+    assert detail["config"] == {"rank": 4}
+    assert detail["report"]["verdict"] == "promoted"
+    assert detail["base"] == base["base"]
+    assert set(detail["base"]) == {"name", "pretrained", "digest"}
+    assert detail["bytes"] > 0
+    assert detail["parameters"] > 0
+    assert (detail["corrections"], detail["live"], detail["promotions"]) == (0, False, [])
+    assert (base["parent"], base["parameters"], base["live"]) == (None, 0, True)
+
+
+def test_live_is_the_version_that_answers(service: RunningService) -> None:
+    version = service.add_adapter(seed=1)
+    assert service.http.get("/adapters/live").json()["version"] == 0
+    service.http.post("/promotions", json={"version": version, "reason": "better"})
+    live = service.http.get("/adapters/live").json()
+    assert (live["version"], live["live"]) == (version, True)
+    assert [one["reason"] for one in live["promotions"]] == ["better"]
+
+
+def test_the_weights_are_the_very_file(service: RunningService) -> None:
+    version = service.add_adapter(seed=1)
+    answer = service.http.get(f"/adapters/{version}/weights")
+    digest = service.http.get(f"/adapters/{version}").json()["digest"]
+    assert hashlib.sha256(answer.content).hexdigest() == digest
+    assert answer.headers["etag"] == f'"{digest}"'
+    shown = base64.b64encode(bytes.fromhex(digest)).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{shown}:"
+    assert Adapter.from_bytes(answer.content, digest=digest).parameters > 0
+    again = service.http.get(
+        f"/adapters/{version}/weights", headers={"if-none-match": f'"{digest}"'}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_tampered_file_is_never_handed_out_or_served(service: RunningService) -> None:
+    version = service.add_adapter(seed=1)
+    (digest,) = service.digests_of(version)
+    file = next(Path(service.services.settings.artifacts_location).rglob(digest))
+    file.chmod(0o600)
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    for answer in (
+        service.http.get(f"/adapters/{version}/weights"),
+        service.http.post("/promotions", json={"version": version}),
+        service.http.post(
+            "/classify", files={"image": picture(1)}, data={"label": "a", "adapter": version}
+        ),
+    ):
+        assert problem_of(answer, 500)["type"].endswith("artifact-corrupt")
+    assert service.http.get("/adapters/live").json()["version"] == 0
+    assert service.classify(picture(1), "a")["adapter"] == 0
+
+
+def test_listing_pages_newest_first(service: RunningService) -> None:
+    versions = [service.add_adapter(seed=seed) for seed in (1, 2)]
+    first = service.http.get("/adapters?limit=2").json()
+    assert [one["version"] for one in first["adapters"]] == [versions[1], versions[0]]
+    second = service.http.get("/adapters", params={"limit": 2, "cursor": first["next"]}).json()
+    assert [one["version"] for one in second["adapters"]] == [0]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "status"), [("7", 404), ("9" * 40, 404), ("newest", 422), ("-1", 422)]
+)
+def test_an_unknown_version_is_refused(
+    shared_service: RunningService, reference: str, status: int
+) -> None:
+    problem_of(shared_service.http.get(f"/adapters/{reference}"), status)
+    problem_of(shared_service.http.get(f"/adapters/{reference}/weights"), status)
