@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import random
 import tracemalloc
 
 import pytest
 from PIL import Image, ImageOps
 
-from encoder.errors import ImageEmpty, ImageTooLarge, ImageTooManyPixels, ImageUndecodable
+from encoder.errors import (
+    ImageEmpty,
+    ImageError,
+    ImageTooLarge,
+    ImageTooManyPixels,
+    ImageUndecodable,
+)
 from encoder.images import decode_image, image_media_type
 from tests.support import images
 
@@ -150,3 +157,19 @@ def test_a_broken_exif_block_does_not_cost_the_image() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_odd_sizes_are_decoded(size: tuple[int, int]) -> None:
     assert decode(images.photo_bytes(*size)).size == size
+
+
+@pytest.mark.parametrize("format_", images.FORMATS)
+def test_damaged_files_are_decoded_or_refused_but_never_crash(format_: str) -> None:
+    generator = random.Random(format_)
+    whole = images.photo_bytes(format_=format_)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(generator.choice([1, 3, 8])):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        try:
+            decode(bytes(damaged))
+        except ImageError:
+            refused += 1
+    assert refused

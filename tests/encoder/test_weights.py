@@ -10,10 +10,11 @@ import torch
 from open_clip import factory
 from safetensors.torch import load_file, save_file
 
-from encoder import weights
+from encoder import clip, weights
 from encoder.clip import load_encoder
 from encoder.errors import (
     PickledWeights,
+    TokenizerUnavailable,
     UnknownEncoder,
     UnknownPretrained,
     UnknownTowerLayout,
@@ -170,3 +171,25 @@ def test_a_tower_of_another_kind_is_refused_when_loading(monkeypatch: pytest.Mon
     monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny-resnet", config)
     with pytest.raises(UnknownTowerLayout, match="ModifiedResNet"):
         load_encoder("tiny-resnet", random_weights=True)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(_: str) -> None:
+        raise OSError("no tokenizer.json")
+
+    monkeypatch.setattr(clip.open_clip, "get_tokenizer", missing)
+    with pytest.raises(TokenizerUnavailable, match=r"tokenizer\.json"):
+        load_encoder("ViT-B-16-SigLIP", random_weights=True)
+
+
+def test_a_hub_name_that_cannot_be_fetched_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def offline(_: str) -> str:
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr(weights, "download_pretrained_from_hf", offline)
+    with pytest.raises(WeightsUnavailable, match="offline"):
+        load_encoder("hf-hub:somebody/something")
