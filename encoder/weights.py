@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +72,16 @@ def find_source(name: str, pretrained: str | None, *, random_weights: bool = Fal
 def build_model(source: Source, *, device: str | torch.device, precision: str) -> nn.Module:
     """The model of `source` with its weights. Raises WeightsInvalid."""
     try:
-        model: nn.Module = open_clip.create_model(
-            source.architecture,
-            load_weights=False,
-            precision=precision,
-            device=device,
-            force_quick_gelu=source.quick_gelu,
-            force_preprocess_cfg=source.preprocessing,
-            pretrained_text=False,
-        )
+        with _without_false_alarm():
+            model: nn.Module = open_clip.create_model(
+                source.architecture,
+                load_weights=False,
+                precision=precision,
+                device=device,
+                force_quick_gelu=source.quick_gelu,
+                force_preprocess_cfg=source.preprocessing,
+                pretrained_text=False,
+            )
     except _MISBUILT as cause:
         raise WeightsInvalid(source.architecture, f"{type(cause).__name__}: {cause}") from cause
     if source.weights is None:
@@ -89,6 +92,21 @@ def build_model(source: Source, *, device: str | torch.device, precision: str) -
     except (SafetensorError, RuntimeError, KeyError, ValueError) as cause:
         raise WeightsInvalid(str(source.weights), str(cause)) from cause
     return model
+
+
+@contextmanager
+def _without_false_alarm() -> Iterator[None]:
+    """open_clip warns of random weights, which are about to be replaced."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("No pretrained weights loaded")
+
+    root = logging.getLogger()  # open_clip logs there
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
 
 
 def _folder_source(folder: Path) -> Source:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def test_a_folder_is_loaded_with_and_without_its_prefix(folder: Path) -> None:
     plain, prefixed = load_encoder(str(folder)), load_encoder(f"local-dir:{folder}")
     assert plain.digest == prefixed.digest
     assert plain.embed_images(random_pixels(2)).shape == (2, 16)
+
+
+def test_loading_raises_no_false_alarm_about_random_weights(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        load_encoder(str(folder))
+    assert caplog.text == ""
 
 
 def test_an_unknown_name_is_refused() -> None:
