@@ -19,10 +19,10 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
+        3e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
     )
     epochs: float = Field(
-        12, ge=0, le=1000, description="passes over the corrections at most (measured; v1: 10-50)"
+        8, ge=0, le=1000, description="passes over the corrections at most (measured; v1: 10-50)"
     )
     min_steps: int = Field(
         40, ge=0, le=100_000, description="optimizer steps that a small job may always take"
@@ -56,7 +56,7 @@ class TrainingConfig(BaseModel):
         "by this many nats of log-odds",
     )
     guard_weight: float = Field(
-        1.0,
+        10.0,
         ge=0,
         le=1e6,
         description="weight of the distance to the frozen encoder's features on guard images",

@@ -40,7 +40,7 @@ class LorsuConfig(TrainingConfig):
         0.05, gt=0, le=1, description="of each fc1 weight that may move (v1: 0.05, code: 0.10)"
     )
     fc1_learning_rate: float = Field(
-        3e-4, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
+        1e-3, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
     )
 
     @classmethod
