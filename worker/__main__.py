@@ -21,7 +21,7 @@ log = logging.getLogger("worker")
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     stopping = threading.Event()
 
     def stop(_signal_number: int, _frame: FrameType | None) -> None:
@@ -36,6 +36,17 @@ def main() -> int:
         return 1
     except WorkerStopping:
         return 0
+
+
+def set_up_logging() -> None:
+    """Our own news, and what libraries warn of.
+
+    open_clip speaks through the root logger, and says that weights are random before they are read.
+    """
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("worker").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name != "root" or record.levelno >= logging.ERROR)
 
 
 def run(stopping: threading.Event) -> int:

@@ -74,7 +74,7 @@ def serve(app: Celery, *, name: str, on_stop: Callable[[], None]) -> int:
         pool="solo",
         concurrency=1,
         queues=[QUEUE],
-        loglevel="INFO",
+        loglevel="WARNING",
         quiet=True,
         without_gossip=True,
         without_mingle=True,

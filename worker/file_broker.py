@@ -38,4 +38,4 @@ class Transport(filesystem.Transport):
 def broker_url() -> str:
     """The URL under which Celery finds this transport."""
     TRANSPORT_ALIASES[SCHEME] = f"{__name__}:{Transport.__name__}"
-    return f"{SCHEME}://"
+    return f"{SCHEME}://localhost//"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from supervisor.errors import DiesAtOnce, MigrationFailed
 from supervisor.events import Event, Events, StopRequested
 from supervisor.restarts import RestartPolicy
 from supervisor.service import Service
+from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 PROCESS = "tests.support.supervised_process"
@@ -77,13 +77,6 @@ class Bench:
         if self._thread is not None:
             self._thread.join(timeout=20)
             assert not self._thread.is_alive()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -104,6 +104,20 @@ def test_after_forgetting_the_next_edit_is_fitted_without_it(here: Here) -> None
     assert not here.desk.store.exists(image)
 
 
+def test_after_forgetting_everything_the_base_is_back(here: Here) -> None:
+    submission = here.desk.correct(FIRST)
+    here.run(submission.edit_job.id)
+    for each in submission.corrections:
+        forget_correction(here, each.id)
+    job = here.run(here.desk.start_job())
+    assert (job.status, job.adapter) == ("succeeded", 2)
+    assert here.desk.promoted() == [0, 1, 2]
+    row = here.desk.adapter(2)
+    encoder = merge_chain(here.workshop.base, here.desk.store, [row.digest])
+    assert encoder.digest == here.workshop.base.digest
+    assert here.edit(SECOND).adapter == 3
+
+
 def test_a_version_that_knows_something_forgotten_is_never_stacked_upon(here: Here) -> None:
     submission = here.desk.correct(FIRST)
     here.run(submission.edit_job.id)
