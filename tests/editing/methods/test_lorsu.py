@@ -8,7 +8,7 @@ import torch
 from editing.errors import InvalidConfig, UnknownMethod, VanishingGradient
 from editing.methods import METHODS, LorsuConfig, config_schema, fit, parse_config
 from encoder.deltas import Delta, Dense, LowRank, Sparse
-from tests.support.edit_task import edit_task, quick_config
+from tests.support.edit_task import edit_task, quick_config, text_features
 from tests.support.tiny_encoder import LAYOUTS, random_pixels, state_bytes, tiny_encoder
 
 MODES = pytest.mark.parametrize("mode", ["strict", "code-parity"])
@@ -222,3 +222,24 @@ def test_the_authors_config_is_theirs() -> None:
     config = LorsuConfig.code_parity()
     assert (config.mode, config.rank, config.alpha) == ("code-parity", 64, 64)
     assert (config.fc1_fraction, config.batch_size, config.epochs) == (0.1, 16, 5)
+
+
+def test_two_hundred_corrections_of_forty_three_classes_are_learned() -> None:
+    encoder, count = tiny_encoder(), 200
+    targets = torch.arange(count) % 43
+    noise = random_pixels(count, seed=1).float()
+    pixels = (0.9 * random_pixels(43).float()[targets] + 0.1 * noise).to(torch.uint8)
+    task = replace(
+        edit_task([0] * count),
+        pixels=pixels,
+        targets=targets,
+        allowed=torch.ones(count, 43, dtype=torch.bool),
+        text_features=text_features(43),
+    )
+    before = encoder.embed_images(pixels) @ task.text_features.T
+    fitted = fit(encoder, task, quick_config(epochs=12, rank=8, heads=4, fc1_fraction=0.5), seed=0)
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    after = edited.embed_images(pixels) @ task.text_features.T
+    right = [float((scores.argmax(dim=1) == targets).float().mean()) for scores in (before, after)]
+    assert right[0] < 0.2
+    assert right[1] > 0.8
