@@ -15,10 +15,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from encoder.images import image_media_type
-from registry.artifacts import ArtifactStore, keep_artifact
+from registry.artifacts import ArtifactStore, discard_unkept, keep_artifact
 from registry.errors import ArtifactMissing
-from registry.session import take_turn, transaction
-from registry.tables import Artifact
+from registry.session import transaction
 
 T = TypeVar("T")
 
@@ -48,7 +47,8 @@ def write_with_images(
         return outcome
     finally:
         if not completed:
-            _discard_unnamed(engine, store, digests)
+            with transaction(engine) as session:
+                discard_unkept(session, store, digests)
 
 
 def _write(
@@ -70,11 +70,3 @@ def _write(
                 now=now,
             )
         return write(session, digests)
-
-
-def _discard_unnamed(engine: Engine, store: ArtifactStore, digests: Sequence[str]) -> None:
-    with transaction(engine) as session:
-        take_turn(session)
-        for digest in set(digests):
-            if session.get(Artifact, digest) is None:
-                store.delete(digest)

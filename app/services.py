@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from sqlalchemy import func, select
-
 from app.classification import Classification
 from app.metrics import Metrics
 from app.prediction_log import PredictionLog
@@ -15,9 +13,9 @@ from app.settings import Settings
 from app.start import open_ground
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from registry.edit_jobs import count_jobs
 from registry.promotions import find_live_promotion
 from registry.session import reading
-from registry.tables import EditJob
 
 TEXT_FEATURES_KEPT = 100_000
 FORWARD_SLOTS = 2  # one decodes while the other computes; more would only share the cores
@@ -59,8 +57,7 @@ class Services:
     def jobs_by_state(self) -> dict[str, int]:
         """How many edit jobs are in each state."""
         with reading(self.engine) as session:
-            query = select(EditJob.status, func.count()).group_by(EditJob.status)
-            return {row[0]: row[1] for row in session.execute(query)}
+            return count_jobs(session)
 
     def stop(self) -> None:
         """Writes what waits to be written and closes the database."""

@@ -181,3 +181,14 @@ def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[
     for sha256 in released:
         store.delete(sha256)
     return released
+
+
+def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:
+    """Remove files that were put and never kept, because the transaction was refused.
+
+    Whoever has put the same file meanwhile and not kept it yet gets ArtifactMissing there.
+    """
+    take_turn(session)
+    for sha256 in sorted(set(sha256s)):
+        if session.get(Artifact, sha256) is None:
+            store.delete(sha256)

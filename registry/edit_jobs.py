@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, exists, insert, or_, select, update
+from sqlalchemy import and_, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from registry.adapters import walk
@@ -50,6 +50,14 @@ def due_jobs(session: Session, now: datetime) -> list[str]:
         .order_by(EditJob.number)
     )
     return list(session.scalars(query))
+
+
+def count_jobs(session: Session) -> dict[str, int]:
+    """How many jobs there are in each status that any job has."""
+    query = select(EditJob.status, func.count()).group_by(EditJob.status)
+    counts: dict[str, int] = {}
+    counts.update((status, count) for status, count in session.execute(query))
+    return counts
 
 
 def open_job(

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from registry.artifacts import ArtifactStore, get_artifact, keep_artifact, release_artifacts
+from registry.artifacts import (
+    ArtifactStore,
+    discard_unkept,
+    get_artifact,
+    keep_artifact,
+    release_artifacts,
+)
 from registry.corrections import list_corrections
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.predictions import NewPrediction, keep_predictions
@@ -172,6 +178,16 @@ def test_a_file_is_released_only_when_no_row_names_it(memory: Memory) -> None:
         assert (row.bytes, row.media_type) == (3, "image/png")
         with pytest.raises(ArtifactMissing):
             get_artifact(session, unnamed)
+
+
+def test_files_that_were_never_kept_can_be_discarded(memory: Memory) -> None:
+    memory.submit({"one": "cat"})
+    kept = hashlib.sha256(b"one").hexdigest()
+    stray = memory.store.put(b"put before a transaction that was refused")
+    with memory.writing() as session:
+        discard_unkept(session, memory.store, [kept, stray, "c" * 64])
+    assert memory.store.exists(kept)
+    assert not memory.store.exists(stray)
 
 
 def test_an_image_is_never_removed_between_being_found_and_being_named(memory: Memory) -> None:

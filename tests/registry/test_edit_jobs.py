@@ -8,7 +8,7 @@ import pytest
 from registry.artifacts import release_artifacts
 from registry.claims import finish_job
 from registry.corrections import forget, get_correction, job_corrections
-from registry.edit_jobs import cancel_job, due_jobs, get_job, list_jobs, start_job
+from registry.edit_jobs import cancel_job, count_jobs, due_jobs, get_job, list_jobs, start_job
 from registry.errors import CorrectionMissing, JobFinished, JobMissing, NothingToEdit
 from registry.promotions import live_promotion, promote
 from registry.tables import EditJob
@@ -46,6 +46,16 @@ def _forget(memory: Memory, correction_id: str) -> None:
         images = forget(session, correction_id, now=NOON)
     with memory.writing() as session:
         release_artifacts(session, memory.store, images)
+
+
+def test_jobs_are_counted_by_status(memory: Memory) -> None:
+    with memory.reading() as session:
+        assert count_jobs(session) == {}
+    memory.edit({"one": "cat"})
+    memory.edit({"two": "cat"}, verdict="rejected")
+    memory.submit({"three": "cat"})
+    with memory.reading() as session:
+        assert count_jobs(session) == {"succeeded": 1, "rejected": 1, "queued": 1}
 
 
 def test_nothing_to_edit_is_refused(memory: Memory) -> None:

@@ -1,0 +1,34 @@
+"""Nudging the worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from app.edit_queue import EditQueue
+from registry.broker import QUEUE, TASK
+
+
+def test_a_nudge_names_the_task_and_the_job(tmp_path: Path) -> None:
+    queue = EditQueue(None, tmp_path)
+    queue.nudge("a job")
+    queue.nudge("another job")
+    sent = [json.loads(file.read_text()) for file in (tmp_path / "broker/messages").iterdir()]
+    assert {message["headers"]["task"] for message in sent} == {TASK}
+    assert {message["properties"]["delivery_info"]["routing_key"] for message in sent} == {QUEUE}
+    assert {message["headers"]["argsrepr"] for message in sent} == {"['a job']", "['another job']"}
+
+
+def test_a_broker_that_is_away_is_logged_and_harms_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
+        with caplog.at_level(logging.WARNING, logger="app"):
+            EditQueue(url, tmp_path).nudge("a job")
+    assert "a job" in caplog.text
