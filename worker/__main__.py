@@ -16,6 +16,7 @@ from worker.errors import NotReady, WorkerStopping
 from worker.priority import give_way
 from worker.startup import open_workshop, read_settings
 from worker.sweep import Sweep
+from worker.warm_up import WarmUp
 
 log = logging.getLogger("worker")
 
@@ -56,11 +57,13 @@ def run(stopping: threading.Event) -> int:
     workshop = open_workshop(settings, stopping)
     app = make_app(settings)
     busy = threading.Event()
+    warm_up = WarmUp(workshop)
 
     def run_jobs() -> None:
         busy.set()
         try:
             run_due_jobs(workshop)
+            warm_up.run()
         finally:
             busy.clear()
 
@@ -71,6 +74,7 @@ def run(stopping: threading.Event) -> int:
         settings=settings,
         nudge=lambda job_id: nudge(app, job_id),
         idle=lambda: not busy.is_set(),
+        warm_up_is_due=warm_up.is_due,
         stopping=stopping,
     )
     sweeping = sweep.start()

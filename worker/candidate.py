@@ -34,7 +34,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a candidate is made from. `start` is what it is fitted on: the base, or the parent."""
+    """What a candidate is made from. `start` is what it is fitted on: the base, or the parent.
+
+    `gathering` is how many seconds it took to bring all this together.
+    """
 
     base: Encoder
     parent: Encoder
@@ -42,6 +45,7 @@ class Bench:
     plan: TrainingPlan
     training: TrainingSet
     controls: Controls
+    gathering: float
 
 
 def make_candidate(
@@ -62,7 +66,11 @@ def make_candidate(
         config=gate,
         progress=progress,
     )
-    seconds = {"fitting": trained - began, "gating": time.monotonic() - trained}
+    seconds = {
+        "gathering": bench.gathering,
+        "fitting": trained - began,
+        "gating": time.monotonic() - trained,
+    }
     return Candidate(
         deltas=_scaled(fitted, strength),
         parameters=fitted.parameters,

@@ -35,12 +35,17 @@ def make_app(settings: Settings) -> Celery:
         configuration["broker_url"] = broker_url()
         configuration["broker_transport_options"]["polling_interval"] = POLL_EVERY_SECONDS
     app = Celery("emend", set_as_current=False)
-    app.conf.update(configuration, task_time_limit=None, worker_hijack_root_logger=False)
+    app.conf.update(
+        configuration,
+        task_time_limit=None,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+    )
     return app
 
 
 def add_task(app: Celery, run_due_jobs: Callable[[], None]) -> None:
-    """Registers the one task. Its argument, a job's id, only says why the worker was woken."""
+    """Registers the one task. Its argument, a job's id or "none", is only for the log."""
 
     def run_edit_jobs(job_id: str | None = None) -> None:
         log.debug("woken for edit job %s", job_id)

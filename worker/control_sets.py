@@ -1,7 +1,7 @@
 """What an edit must leave alone: the registry's control sets, or the bundled photographs.
 
-The base encoder's answers on them never change, so pixels and base features stay in this process
-between jobs, keyed by the base encoder's digest and the images.
+The base encoder's answers on them never change, so the pixels and base features of each image stay
+in this process between jobs, by content hash; a loader serves one base encoder.
 
 Legend: M images, C labels, G guard images, S image side, E embedding width.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editing.control import ControlSet
 from editing.fewshot import choose_guard
+from editing.progress import Progress, silent
 from encoder.classifier import DEFAULT_TEMPLATES, TextFeatureCache
 from encoder.clip import Encoder
 from worker.errors import ControlLabelUnknown
@@ -25,8 +26,14 @@ from worker.stored_images import ImageReader, Wanted
 from worker.vocabulary import text_features
 
 BUNDLED = "bundled photographs"
+CHUNK = 32
+"""Images embedded between two calls of the progress callback."""
 IMAGES_AT_MOST = 2000
 """Of one control set, by content hash: the gate holds their pixels in memory."""
+
+
+Known = tuple[Tensor, Tensor]
+"""One image: uint8 [3, S, S], and the base encoder's features, fp32 [E]."""
 
 
 @dataclass(frozen=True)
@@ -70,91 +77,107 @@ class Controls:
 
 @dataclass
 class ControlLoader:
-    """Loads control sets for one base encoder; keeps those of the last job."""
+    """Loads control sets for one base encoder; keeps the images of the last ones."""
 
     base: Encoder
     reader: ImageReader
     text_cache: TextFeatureCache
     everyday: Everyday
     budgets: Budgets
-    _kept: dict[tuple[str, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _kept: dict[str, Known] = field(default_factory=dict)  # by sha256
+    _bundled: list[Known] = field(default_factory=list)
 
-    def load(self, plans: Sequence[ControlPlan], *, guard_images: int, seed: int) -> Controls:
-        """Raises ImageUnreadable, ControlLabelUnknown."""
+    def load(
+        self,
+        plans: Sequence[ControlPlan],
+        *,
+        guard_images: int,
+        seed: int,
+        progress: Progress = silent,
+    ) -> Controls:
+        """Raises ImageUnreadable, ControlLabelUnknown, and what `progress` raises."""
         filled = [plan for plan in plans if plan.images]
-        sets = [self._registry_set(plan) for plan in filled] or [self._bundled_set()]
-        self._forget_others(filled)
+        self._forget_all_but(filled)
+        sets = [self._registry_set(plan, progress) for plan in filled]
+        sets = sets or [self._bundled_set(progress)]
         chosen = choose_guard([len(each.pixels) for each in sets], count=guard_images, seed=seed)
         marked = [_mark(each, rows) for each, rows in zip(sets, chosen, strict=True)]
         seen = [each.seen for each in marked if each.seen is not None]
-        features = [_features(each) for each in marked]
+        features = [each.base_features for each in marked if each.base_features is not None]
         return Controls(
             tuple(marked),
-            torch.cat([s.pixels[rows] for s, rows in zip(marked, seen, strict=True)]),
-            torch.cat([f[rows] for f, rows in zip(features, seen, strict=True)]),
+            torch.cat([each.pixels[rows] for each, rows in zip(marked, seen, strict=True)]),
+            torch.cat([each[rows] for each, rows in zip(features, seen, strict=True)]),
             bundled=not filled,
         )
 
-    def _registry_set(self, plan: ControlPlan) -> ControlSet:
+    def _registry_set(self, plan: ControlPlan, progress: Progress) -> ControlSet:
         targets = plan.targets()
-        pixels, features = self._images(plan)
+        owner = f"control set {plan.name!r}"
+        missing = [Wanted(sha256, owner) for sha256, _ in plan.images if sha256 not in self._kept]
+        for start in range(0, len(missing), CHUNK):
+            progress("waiting", start, len(missing), None)
+            chunk = missing[start : start + CHUNK]
+            known = self._know(self.reader.read(chunk))
+            self._kept.update(zip((each.image_sha256 for each in chunk), known, strict=True))
         default = self.budgets.flips if targets is None else self.budgets.forgetting
-        return ControlSet(
-            name=plan.name,
-            pixels=pixels,
-            targets=targets,
-            text_features=self._text(plan.labels, plan.templates),
-            budget=default if plan.budget is None else plan.budget,
-            base_features=features,
+        return _control_set(
+            plan.name,
+            [self._kept[sha256] for sha256, _ in plan.images],
+            targets,
+            self._text(plan.labels, plan.templates),
+            default if plan.budget is None else plan.budget,
         )
 
-    def _bundled_set(self) -> ControlSet:
-        key = (self.base.base_digest, BUNDLED)
-        if key not in self._kept:
+    def _bundled_set(self, progress: Progress) -> ControlSet:
+        if not self._bundled:
             to_pixels = self.base.preprocessing.to_pixels
             pixels = torch.stack([to_pixels(each) for each in bundled_photographs()])
-            self._kept[key] = pixels, self.base.embed_images(pixels).cpu()
-        pixels, features = self._kept[key]
-        return ControlSet(
-            name=BUNDLED,
-            pixels=pixels,
-            targets=None,
-            text_features=self._text(self.everyday.labels, self.everyday.templates),
-            budget=self.budgets.flips,
-            base_features=features,
-        )
+            known: list[Known] = []
+            for chunk in torch.split(pixels, CHUNK):
+                progress("waiting", len(known), len(pixels), None)
+                known += self._know(chunk)
+            self._bundled = known
+        text = self._text(self.everyday.labels, self.everyday.templates)
+        return _control_set(BUNDLED, self._bundled, None, text, self.budgets.flips)
 
-    def _images(self, plan: ControlPlan) -> tuple[Tensor, Tensor]:
-        key = self._key(plan)
-        if key not in self._kept:
-            owner = f"control set {plan.name!r}"
-            pixels = self.reader.read([Wanted(sha256, owner) for sha256, _ in plan.images])
-            self._kept[key] = pixels, self.base.embed_images(pixels).cpu()
-        return self._kept[key]
+    def _know(self, pixels: Tensor) -> list[Known]:
+        features = self.base.embed_images(pixels).cpu()
+        # Clones: a row would keep the whole chunk alive.
+        return [(p.clone(), f.clone()) for p, f in zip(pixels, features, strict=True)]
 
-    def _key(self, plan: ControlPlan) -> tuple[str, ...]:
-        return (self.base.base_digest, *(sha256 for sha256, _ in plan.images))
-
-    def _forget_others(self, plans: Sequence[ControlPlan]) -> None:
-        used = {self._key(plan) for plan in plans} or {(self.base.base_digest, BUNDLED)}
-        for key in [key for key in self._kept if key not in used]:
-            del self._kept[key]
+    def _forget_all_but(self, plans: Sequence[ControlPlan]) -> None:
+        used = {sha256 for plan in plans for sha256, _ in plan.images}
+        self._kept = {sha256: known for sha256, known in self._kept.items() if sha256 in used}
+        if plans:
+            self._bundled = []
 
     def _text(self, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
         prompts = [(label, tuple(templates) or tuple(DEFAULT_TEMPLATES)) for label in labels]
         return text_features(self.base, prompts, self.text_cache)
 
 
+def _control_set(
+    name: str,
+    known: Sequence[Known],
+    targets: Tensor | None,
+    text: Tensor,
+    budget: float,
+) -> ControlSet:
+    return ControlSet(
+        name=name,
+        pixels=torch.stack([pixels for pixels, _ in known]),
+        targets=targets,
+        text_features=text,
+        budget=budget,
+        base_features=torch.stack([features for _, features in known]),
+    )
+
+
 def _mark(control: ControlSet, rows: Sequence[int]) -> ControlSet:
     seen = torch.zeros(len(control.pixels), dtype=torch.bool)
     seen[list(rows)] = True
     return replace(control, seen=seen)
-
-
-def _features(control: ControlSet) -> Tensor:
-    if control.base_features is None:
-        raise TypeError(f"control set {control.name!r} comes without base features")
-    return control.base_features
 
 
 def plan_images(labels_by_image: Mapping[str, str | None]) -> tuple[tuple[str, str | None], ...]:

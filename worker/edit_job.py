@@ -9,6 +9,7 @@ crash leaves either all of it or nothing. The same job fitted twice gives the sa
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as library_version
@@ -68,13 +69,16 @@ def run_edit(workshop: Workshop, job: EditJob, *, parent: int, progress: Progres
 
 
 def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Encoder) -> Candidate:
+    began = time.monotonic()
     workshop, seed = attempt.workshop, attempt.job.seed
     controls = workshop.controls.load(
-        facts.controls, guard_images=attempt.config.guard_images, seed=seed
+        facts.controls,
+        guard_images=attempt.config.guard_images,
+        seed=seed,
+        progress=attempt.progress,
     )
-    attempt.progress("waiting", 1, 2, None)
     training = _training_set(workshop, plan, facts, controls)
-    attempt.progress("waiting", 2, 2, None)
+    attempt.progress("waiting", 1, 1, None)
     bench = Bench(
         base=workshop.base,
         parent=live,
@@ -82,6 +86,7 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
         plan=plan,
         training=training,
         controls=controls,
+        gathering=time.monotonic() - began,
     )
     return make_candidate(
         bench, attempt.config, workshop.gate, seed=seed, progress=attempt.progress

@@ -47,7 +47,7 @@ def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
             must_forget=_knows_forgotten(session, merged),
             chain=tuple(row.digest for row in merged),
             label_sets={row.name: row for row in list_label_sets(session)},
-            controls=_control_plans(session),
+            controls=control_plans(session),
         )
 
 
@@ -62,7 +62,8 @@ def _knows_forgotten(session: Session, merged: Sequence[AdapterRecord]) -> bool:
     return session.scalar(query) is not None
 
 
-def _control_plans(session: Session) -> tuple[ControlPlan, ...]:
+def control_plans(session: Session) -> tuple[ControlPlan, ...]:
+    """The registry's control sets, by name."""
     plans = []
     for row in list_control_sets(session):
         label_set = get_label_set(session, row.label_set)

@@ -30,13 +30,17 @@ PRUNE_EVERY_SECONDS = 60.0
 
 @dataclass
 class Sweep:
-    """`idle` tells whether this process runs no job; a busy worker needs no waking."""
+    """`idle` tells whether this process runs no job; a busy worker needs no waking.
+
+    `warm_up_is_due` tells whether an idle worker has something to compute ahead.
+    """
 
     engine: Engine
     store: ArtifactStore
     settings: Settings
     nudge: Callable[[str], None]
     idle: Callable[[], bool]
+    warm_up_is_due: Callable[[], bool]
     stopping: threading.Event
     _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
     _pruned_at: float = -PRUNE_EVERY_SECONDS
@@ -88,6 +92,8 @@ class Sweep:
             if now - self._nudged.get(job_id, -NUDGE_AGAIN_SECONDS) >= NUDGE_AGAIN_SECONDS:
                 self._nudged[job_id] = now
                 self.nudge(job_id)
+        if not due and self.warm_up_is_due():
+            self.nudge("none")
 
     def prune(self) -> None:
         """Lets go of predictions that are too old or too many, and of their images."""

@@ -40,8 +40,16 @@ from worker.workshop import Workshop
 COLOURS = {"apple": (200, 30, 30), "leaf": (30, 180, 40), "sea": (20, 60, 200)}
 EVERYDAY = Everyday(("dog", "car", "tree", "house", "chair"), ("a photo of a {}.",))
 ENDED = {"succeeded", "rejected", "failed", "cancelled"}
-QUICK: dict[str, Any] = {"epochs": 0, "min_steps": 60, "stop_margin": 0.5, "precision": "fp32"}
-"""A config that repairs a few plain images in a second."""
+QUICK: dict[str, Any] = {
+    "epochs": 0,
+    "min_steps": 60,
+    "stop_margin": 0.5,
+    "precision": "fp32",
+    "learning_rate": 3e-3,
+    "fc1_learning_rate": 3e-3,
+    "guard_weight": 0.5,
+}
+"""A config that repairs a few plain images in a second, whatever the defaults are."""
 Value = TypeVar("Value")
 
 

@@ -110,7 +110,7 @@ def test_images_are_read_once_while_the_set_stays_the_same(
     first = loader.load([known], guard_images=0, seed=0)
     store.delete(known.images[0][0])
     second = loader.load([known], guard_images=0, seed=0)
-    assert second.sets[0].pixels is first.sets[0].pixels
+    assert torch.equal(second.sets[0].pixels, first.sets[0].pixels)
     loader.load([], guard_images=0, seed=0)
     with pytest.raises(ImageUnreadable, match="of control set 'colours'"):
         loader.load([known], guard_images=0, seed=0)

@@ -24,6 +24,7 @@ class Bench:
         self.memory = memory
         self.nudged: list[str] = []
         self.idle = True
+        self.warm_up = False
         self.stopping = threading.Event()
         self.sweep = Sweep(
             engine=memory.engine,
@@ -31,6 +32,7 @@ class Bench:
             settings=Settings(keep_predictions=24, max_attempts=2),
             nudge=self.nudged.append,
             idle=lambda: self.idle,
+            warm_up_is_due=lambda: self.warm_up,
             stopping=self.stopping,
         )
 
@@ -62,6 +64,16 @@ def test_leaves_a_gathering_job_and_a_busy_worker_alone(bench: Bench) -> None:
     due_job(bench)
     bench.sweep.once()
     assert bench.nudged == []
+
+
+def test_wakes_an_idle_worker_to_compute_ahead_only_when_no_job_is_due(bench: Bench) -> None:
+    bench.warm_up = True
+    bench.sweep.once()
+    assert bench.nudged == ["none"]
+    bench.nudged.clear()
+    job_id = due_job(bench)
+    bench.sweep.once()
+    assert bench.nudged == [job_id]
 
 
 def test_takes_back_a_job_whose_worker_died_and_fails_it_in_the_end(bench: Bench) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
+import psutil
+
 from registry.edit_jobs import cancel_job
 from registry.session import transaction
 from tests.support.running_worker import Desk, WorkerProcesses
@@ -38,6 +40,7 @@ def test_cancelled_overtaken_and_stopped_while_training(
     desk: Desk, processes: WorkerProcesses
 ) -> None:
     worker = processes.start(hold="training")
+    processes.wait(lambda: psutil.Process(worker.pid).nice() == 19, "the lowest priority")
     # Cancelled: the job ends, the worker goes on.
     cancelled = desk.correct(PICTURES[:1]).edit_job.id
     processes.wait_until_held()
