@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-STOP_SECONDS = 8.0
+STOP_SECONDS = 3.0
 
 
 def end_with_supervisor(pipe: int, *, stop_seconds: float) -> None:
