@@ -86,6 +86,34 @@ CONTROL_IMAGES_BODY = _body(
     "image", {"label": TEXTS}, {"labels": TEXTS}, {"images": [PIXEL], "labels": ["stop"]}
 )
 
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "errors"],
+    "properties": {
+        "type": {"type": "string", "format": "uri", "description": "stable for each error class"},
+        "title": TEXT,
+        "status": {"type": "integer"},
+        "detail": TEXT,
+        "errors": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"field": TEXT, "detail": TEXT}},
+        },
+    },
+    "example": {
+        "type": "urn:emend:problem:image-undecodable",
+        "title": "An image cannot be decoded",
+        "status": 422,
+        "detail": "image[0]: the image cannot be decoded: truncated",
+        "errors": [{"field": "image[0]", "detail": "the image cannot be decoded: truncated"}],
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem document (RFC 9457)",
+        "content": {"application/problem+json": {"schema": PROBLEM}},
+    }
+}
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>

@@ -8,7 +8,7 @@ AppError
 ├── NotReady                 the service cannot answer yet, and says why
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
-    └── SettingsInvalid · DataFolderUnwritable · EncoderLost
+    └── SettingsInvalid · DataFolderUnwritable · DeviceUnavailable · EncoderLost
 """
 
 from __future__ import annotations
@@ -140,6 +140,15 @@ class DataFolderUnwritable(StartError):
         self.folder = folder
         self.reason = reason
         super().__init__(f"the data folder {folder} cannot be written to: {reason}")
+
+
+class DeviceUnavailable(StartError):
+    """The device that the encoder should run on is not there."""
+
+    def __init__(self, device: str, reason: str) -> None:
+        self.device = device
+        self.reason = reason
+        super().__init__(f"EMEND_DEVICE: {device!r} cannot be used: {reason}")
 
 
 class EncoderLost(StartError):

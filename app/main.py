@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from app.body_limit import BodyLimit
-from app.documentation import DESCRIPTION, add_documentation
+from app.documentation import DESCRIPTION, RESPONSES, add_documentation
 from app.metrics import RequestMeter
 from app.problems import answer_with_problems
 from app.routes import (
@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=_release(),
         description=DESCRIPTION,
         lifespan=running,
+        responses=RESPONSES,
         docs_url=None,
         redoc_url=None,
     )

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import torch
 from sqlalchemy import Engine
 
-from app.errors import EncoderLost, NotReady
+from app.errors import DeviceUnavailable, EncoderLost, NotReady, StartError
 from app.metrics import Metrics
 from app.settings import Settings
 from encoder.adapter import Adapter, Provenance
@@ -121,7 +121,7 @@ class ServedEncoder:
         try:
             self._load()
             self._follow()
-        except (EncoderError, RegistryError, OSError) as error:
+        except (EncoderError, RegistryError, StartError, OSError) as error:
             failure = error
         finally:
             if not self._stopping.is_set():
@@ -130,6 +130,7 @@ class ServedEncoder:
 
     def _load(self) -> None:
         settings = self._settings
+        check_device(settings.device)
         torch.set_num_threads(settings.torch_threads)
         base = load_encoder(
             settings.encoder,
@@ -190,3 +191,12 @@ def base_adapter(base: Encoder) -> bytes:
         base_digest=base.base_digest,
     )
     return Adapter({}, provenance).to_bytes()
+
+
+def check_device(device: str) -> None:
+    """Raises `DeviceUnavailable` unless tensors can be made there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceUnavailable(device, reason) from error

@@ -89,6 +89,9 @@ def test_the_documentation_names_every_path_of_the_contract(
     for path in ("/classify", "/corrections"):
         content = description["paths"][path]["post"]["requestBody"]["content"]
         assert set(content) == {"multipart/form-data", "application/json"}
+    shown_errors = description["paths"]["/promotions"]["post"]["responses"]
+    assert set(shown_errors) == {"201", "default"}
+    assert "application/problem+json" in shown_errors["default"]["content"]
     page = shared_service.http.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "/openapi.json" in page.text

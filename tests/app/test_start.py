@@ -12,6 +12,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.errors import DeviceUnavailable
+from app.served_encoder import check_device
 from registry import schema
 from registry.session import default_url, open_database
 from tests.support.service import ROOT, environment, picture, run_app, running_service
@@ -75,6 +77,14 @@ def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:
     schema.upgrade(default_url(tmp_path))
     done = run_app(tmp_path, EMEND_ENCODER="no-such-model")
     assert "no-such-model" in _one_sentence(done)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(DeviceUnavailable) as refused:
+        check_device(device)
+    assert device in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_data_of_another_encoder(tmp_path: Path, tiny_encoder: Path) -> None:
