@@ -20,7 +20,9 @@ def find_version(session: Session, reference: str) -> int:
     return live_promotion_of(session).version if version is None else version
 
 
-def describe(session: Session, rows: Sequence[AdapterRecord]) -> list[AdapterDetail]:
+def describe(
+    session: Session, rows: Sequence[AdapterRecord], *, base_bytes: int | None
+) -> list[AdapterDetail]:
     """Each version in full, in order, with as many queries for many as for one."""
     versions = [row.version for row in rows]
     counts = correction_counts(session, versions)
@@ -29,6 +31,7 @@ def describe(session: Session, rows: Sequence[AdapterRecord]) -> list[AdapterDet
     return [
         AdapterDetail.of(
             row,
+            base_bytes=base_bytes,
             corrections=counts[row.version],
             live=live is not None and live.version == row.version,
             promotions=promotions[row.version],
@@ -37,7 +40,11 @@ def describe(session: Session, rows: Sequence[AdapterRecord]) -> list[AdapterDet
     ]
 
 
-def page_of_adapters(session: Session, cursor: str | None, limit: int) -> AdapterPage:
+def page_of_adapters(
+    session: Session, cursor: str | None, limit: int, *, base_bytes: int | None
+) -> AdapterPage:
     """One page of versions, newest first. Raises `CursorInvalid`."""
     page = list_adapters(session, cursor=cursor, limit=limit)
-    return AdapterPage(adapters=describe(session, page.items), next=page.next_cursor)
+    return AdapterPage(
+        adapters=describe(session, page.items, base_bytes=base_bytes), next=page.next_cursor
+    )

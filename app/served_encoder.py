@@ -23,7 +23,7 @@ from app.settings import Settings
 from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
-from encoder.pool import EncoderPool
+from encoder.pool import BASE_VERSION, EncoderPool
 from registry.adapters import chain, ensure_base, get_adapter
 from registry.artifacts import ArtifactStore
 from registry.errors import RegistryError
@@ -79,6 +79,11 @@ class ServedEncoder:
         if self._pool is None:
             raise NotReady(self._reason or LOADING)
         return self._pool
+
+    @property
+    def base_bytes(self) -> int | None:
+        """Size of the base encoder's weights in memory, or None while it is loaded."""
+        return None if self._pool is None else self._pool.get(BASE_VERSION).parameter_bytes
 
     def live(self) -> tuple[int, Encoder]:
         """The live version and its encoder, as one. Raises `NotReady`."""

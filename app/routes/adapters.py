@@ -20,14 +20,15 @@ router = APIRouter(prefix="/adapters", tags=["adapters"])
 def adapters(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50) -> AdapterPage:
     """Every version, newest first; refused candidates too."""
     with reading(services.engine) as session:
-        return page_of_adapters(session, cursor, limit)
+        return page_of_adapters(session, cursor, limit, base_bytes=services.encoder.base_bytes)
 
 
 @router.get("/{version}")
 def adapter(version: Reference, services: ServicesOf) -> AdapterDetail:
     """Where a version comes from, what the gate measured, and whether it is live."""
     with reading(services.engine) as session:
-        return describe(session, [get_adapter(session, find_version(session, version))])[0]
+        row = get_adapter(session, find_version(session, version))
+        return describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
 
 
 @router.get("/{version}/weights", response_class=Response)

@@ -13,11 +13,13 @@ from registry.tables import AdapterRecord, Promotion
 
 
 class BaseEncoder(BaseModel):
-    """The frozen encoder that the adapter changes."""
+    """The frozen encoder that the adapter changes; ``bytes`` of its weights in memory, null while
+    it is being loaded."""
 
     name: str
     pretrained: str | None
     digest: str
+    bytes: int | None
 
 
 class AdapterDetail(BaseModel):
@@ -47,6 +49,7 @@ class AdapterDetail(BaseModel):
         cls,
         row: AdapterRecord,
         *,
+        base_bytes: int | None,
         corrections: int,
         live: bool,
         promotions: Sequence[Promotion],
@@ -59,7 +62,10 @@ class AdapterDetail(BaseModel):
             config=row.config,
             seed=row.seed,
             base=BaseEncoder(
-                name=row.base_name, pretrained=row.base_pretrained, digest=row.base_digest
+                name=row.base_name,
+                pretrained=row.base_pretrained,
+                digest=row.base_digest,
+                bytes=base_bytes,
             ),
             digest=row.digest,
             bytes=row.bytes,

@@ -20,8 +20,8 @@ def test_a_version_tells_where_it_comes_from(service: RunningService) -> None:
     assert detail["config"] == {"rank": 4}
     assert detail["report"]["verdict"] == "promoted"
     assert detail["base"] == base["base"]
-    assert set(detail["base"]) == {"name", "pretrained", "digest"}
-    assert detail["bytes"] > 0
+    assert set(detail["base"]) == {"name", "pretrained", "digest", "bytes"}
+    assert detail["base"]["bytes"] > detail["bytes"] > 0
     assert detail["parameters"] > 0
     assert (detail["corrections"], detail["live"], detail["promotions"]) == (0, False, [])
     assert (base["parent"], base["parameters"], base["live"]) == (None, 0, True)
