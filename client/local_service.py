@@ -50,7 +50,9 @@ class LocalService:
         data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor"],
+                # The guard ends the service when this process ends, however it ends.
+                [sys.executable, "-m", "supervisor.guard", "supervisor"],
+                stdin=subprocess.PIPE,
                 env={**os.environ, **own, **(settings or {})},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -73,11 +75,17 @@ class LocalService:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._let_go()
 
     def kill(self) -> None:
         """SIGKILL the supervisor and every process it started, all at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 @contextmanager
