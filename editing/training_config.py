@@ -19,7 +19,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(
-        3e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
+        1e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
     )
     epochs: float = Field(
         8, ge=0, le=1000, description="passes over the corrections at most (measured; v1: 10-50)"
@@ -34,7 +34,7 @@ class TrainingConfig(BaseModel):
         16, ge=1, le=4096, description="corrections a step (code: 16; v1: 8 few-shot)"
     )
     warmup_fraction: float = Field(
-        0.1, ge=0, le=1, description="part of the steps with rising step size, then cosine (v1)"
+        0.2, ge=0, le=1, description="part of the steps with rising step size, then cosine (v1)"
     )
     loss: Literal["cross-entropy", "contrastive"] = Field(
         "cross-entropy",

@@ -19,7 +19,7 @@ from encoder.clip import Encoder
 from tests.support.tiny_encoder import EMBEDDING, random_pixels
 
 LABELS = 6  # V
-STILL = Augmentation(crop=1, stretch=0, jitter=0, grayscale=0)
+STILL = Augmentation(crop=1, stretch=0, rotation=0, jitter=0, grayscale=0)
 
 
 def text_features(labels: int = LABELS, *, seed: int = 0) -> Tensor:
