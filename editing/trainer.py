@@ -47,7 +47,10 @@ def train(
     generator: torch.Generator,
     progress: Progress,
 ) -> History:
-    """Move `edited`'s numbers. Raises LossDiverged, VanishingGradient, what progress raises."""
+    """Move `edited`'s numbers, round after round until the corrections are right.
+
+    Raises LossDiverged, VanishingGradient, what progress raises.
+    """
     batches = ClassBalancedBatches(task.targets, config.batch_size, generator)
     optimizer = torch.optim.Adam(
         [{"params": tensors, "lr": rate, "peak": rate} for tensors, rate in edited.groups()]
@@ -55,24 +58,29 @@ def train(
     steps = config.steps_for(len(task))
     history = History()
     stop = EarlyStop(task, config)
-    for step in range(steps):
-        progress("training", step, steps, history.losses[-1] if history.losses else None)
-        batch = batches.draw()
-        corrections = config.augmentation.apply(task.pixels[batch], generator)
-        watched, guard_pixels = guard.draw()
-        features = edited.features(torch.cat([corrections, guard_pixels]))
-        ours, theirs = features[: batch.numel()], features[batch.numel() :]
-        loss = objective.loss(ours, batch) + guard.loss(theirs, watched)
-        history.losses.append(loss.item())
-        if not math.isfinite(history.losses[-1]):
-            raise LossDiverged(step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_factor(step, steps, config.warmup_fraction)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if stop.reached(edited, objective, batch, ours):
-            history.stopped_early = step + 1 < steps
+    for number in range(config.rounds):
+        for step in range(steps):
+            last = history.losses[-1] if history.losses else None
+            progress("training", history.steps, steps * (number + 1), last)
+            batch = batches.draw()
+            corrections = config.augmentation.apply(task.pixels[batch], generator)
+            watched, guard_pixels = guard.draw()
+            features = edited.features(torch.cat([corrections, guard_pixels]))
+            ours, theirs = features[: batch.numel()], features[batch.numel() :]
+            loss = objective.loss(ours, batch) + guard.loss(theirs, watched)
+            history.losses.append(loss.item())
+            if not math.isfinite(history.losses[-1]):
+                raise LossDiverged(history.steps - 1)
+            factor = config.growth**number * rate_factor(step, steps, config.warmup_fraction)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            if stop.reached(edited, objective, batch, ours):
+                history.stopped_early = step + 1 < steps
+                return history
+        if stop.share_right(edited, objective) >= config.enough_right:
             break
     return history
 
@@ -142,10 +150,16 @@ class EarlyStop:
         enough = (self._seen >= self._margin).float().mean().item() >= ALMOST_ALL
         if not enough or self._steps % self._pass:
             return False
-        parts = torch.split(torch.arange(len(self._task)), self._chunk)
-        return all(self._suffices(edited, objective, part) for part in parts)
+        return bool((self._margins(edited, objective) >= self._margin).all())
 
-    @torch.no_grad()
-    def _suffices(self, edited: Parametrisation, objective: Objective, part: Tensor) -> bool:
-        margins = objective.margins(edited.features(self._task.pixels[part]), part)
-        return bool((margins >= self._margin).all())
+    def share_right(self, edited: Parametrisation, objective: Objective) -> float:
+        """Of all corrections as they are, without augmentation: how many lead, by any margin."""
+        return (self._margins(edited, objective) > 0).float().mean().item()
+
+    def _margins(self, edited: Parametrisation, objective: Objective) -> Tensor:
+        """fp32 [N]."""
+        with torch.no_grad():
+            parts = torch.split(torch.arange(len(self._task)), self._chunk)
+            return torch.cat(
+                [objective.margins(edited.features(self._task.pixels[p]), p).cpu() for p in parts]
+            )

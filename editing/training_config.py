@@ -30,6 +30,23 @@ class TrainingConfig(BaseModel):
     max_steps: int = Field(
         600, ge=0, le=1_000_000, description="optimizer steps at most, whatever the epochs say"
     )
+    rounds: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="warm-up and cosine at most so often: another round follows while too few "
+        "corrections are right, so that one set of step sizes serves encoders of many kinds "
+        "(measured)",
+    )
+    growth: float = Field(
+        1.5, ge=1, le=10, description="peak step sizes of a round over those of the one before"
+    )
+    enough_right: float = Field(
+        0.98,
+        ge=0,
+        le=1,
+        description="share of right corrections that makes a further round needless",
+    )
     batch_size: int = Field(
         16, ge=1, le=4096, description="corrections a step (code: 16; v1: 8 few-shot)"
     )

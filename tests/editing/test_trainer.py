@@ -8,6 +8,7 @@ from editing.fewshot import EditTask
 from editing.methods import Fit, LorsuConfig, fit
 from editing.trainer import rate_factor
 from encoder.clip import Encoder
+from encoder.deltas import Sparse
 from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import random_pixels, state_bytes, tiny_encoder
 
@@ -55,6 +56,38 @@ def test_a_wider_margin_takes_more_steps() -> None:
         for margin in (0.5, 3.0)
     ]
     assert steps[0] < steps[1]
+
+
+def test_another_round_follows_while_corrections_are_wrong() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3])
+    timid = {"epochs": 2, "learning_rate": 1e-6, "fc1_learning_rate": 1e-6, "growth": 2}
+    steps = [
+        fit(encoder, task, quick_config(rounds=rounds, **timid), seed=0).history.steps
+        for rounds in (1, 3)
+    ]
+    assert steps == [2, 6]
+
+
+def test_no_round_follows_once_enough_corrections_are_right() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3])
+    config = quick_config(rounds=4, epochs=60, stop_margin=100)
+    fitted = fit(encoder, task, config, seed=0)
+    edited = encoder.merged_deltas(fitted.deltas, label="edited").embed_images(task.pixels)
+    assert (edited @ task.text_features.T).argmax(1).tolist() == task.targets.tolist()
+    assert fitted.history.steps == 60
+
+
+def test_step_sizes_grow_from_round_to_round() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3])
+    moved = []
+    for growth in (1, 10):
+        config = quick_config(
+            rounds=2, epochs=3, learning_rate=1e-6, fc1_learning_rate=1e-6, growth=growth
+        )
+        deltas = fit(encoder, task, config, seed=0).deltas.values()
+        sparse = [delta.values for delta in deltas if isinstance(delta, Sparse)]
+        moved.append(max(float(values.abs().max()) for values in sparse))
+    assert moved[1] > 2 * moved[0]
 
 
 def test_the_guard_term_keeps_features_where_they_were() -> None:

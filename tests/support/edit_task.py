@@ -56,6 +56,7 @@ def quick_config(**changes: object) -> LorsuConfig:
         "heads": 1,
         "epochs": 20,
         "min_steps": 0,
+        "rounds": 1,
         "learning_rate": 3e-2,
         "fc1_learning_rate": 1e-2,
         "guard_weight": 0.1,
