@@ -36,6 +36,7 @@ class Service:
         self._url = url
         self._write = write
         self._stopped = threading.Event()
+        self._has_served = False
 
     def prepare(self, migrate: Child) -> bool:
         """Upgrades the schema; False when asked to stop meanwhile. Raises `MigrationFailed`."""
@@ -76,6 +77,7 @@ class Service:
 
     def _handle(self, event: Event | None) -> None:
         if isinstance(event, Ready):
+            self._has_served = True
             self._write(f"Emend is ready at {self._url} (documentation: {self._url}/docs)")
         if isinstance(event, Exited):
             self._plan_restart(event)
@@ -85,7 +87,9 @@ class Service:
 
     def _plan_restart(self, death: Exited) -> None:
         now = time.monotonic()
-        delay = self._records[death.name].delay_after_death(death.name, death.exit_code, now)
+        delay = self._records[death.name].delay_after_death(
+            death.name, death.exit_code, now, has_served=self._has_served
+        )
         self._write(
             f"{death.name} ended with code {death.exit_code}; starting it again in {delay:g} s"
         )

@@ -22,6 +22,14 @@ def test_gives_up_when_a_process_keeps_refusing_to_run() -> None:
         record.delay_after_death("app", 1, now=3.0)
 
 
+def test_a_service_that_has_served_is_tried_for_as_long_as_it_takes() -> None:
+    record = RestartRecord(POLICY)
+    delays = [
+        record.delay_after_death("worker", 1, now=float(n), has_served=True) for n in range(6)
+    ]
+    assert delays == [1.0, 2.0, 4.0, 4.0, 4.0, 4.0]
+
+
 def test_a_process_that_settled_starts_with_a_clean_slate() -> None:
     record = RestartRecord(POLICY)
     for death in range(6):
