@@ -73,13 +73,13 @@ class TrainingConfig(BaseModel):
         "by this many nats of log-odds",
     )
     guard_weight: float = Field(
-        10.0,
+        30.0,
         ge=0,
         le=1e6,
         description="weight of the distance to the frozen encoder's features on guard images",
     )
     guard_images: int = Field(256, ge=0, le=100_000, description="guard images at most (measured)")
-    guard_batch_size: int = Field(8, ge=1, le=4096, description="guard images a step")
+    guard_batch_size: int = Field(16, ge=1, le=4096, description="guard images a step (measured)")
     precision: Literal["fp32", "bf16"] = Field(
         "bf16", description="matrix products of the training steps; sums and weights stay fp32"
     )

@@ -26,7 +26,7 @@ def test_digits_are_balanced_and_no_picture_is_in_both_parts() -> None:
 
 def test_photographs_sent_and_never_sent_are_cut_from_different_ones() -> None:
     sent, unseen = control_crops(seed=0)
-    assert len(sent) == len(unseen) == 64
+    assert (len(sent), len(unseen)) == (120, 40)
     assert not set(sent) & set(unseen)
     assert control_crops(seed=0) == (sent, unseen)
 

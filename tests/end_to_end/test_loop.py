@@ -47,7 +47,7 @@ def test_corrections_become_a_better_encoder_and_roll_back(tmp_path: Path) -> No
     with local_service(tmp_path, GATHER) as service:
         service.put_label_set("digits", list(dict.fromkeys(given.labels)), [material.template])
         service.put_label_set("things", EVERYDAY)
-        service.put_control_set("photographs", "things", material.control)
+        service.put_control_set("photographs", "things", material.control, budget=12.0)
         before = service.classify(held_out.images, label_set="digits")
         held_out_before = _right(service, held_out)
         (job,) = service.correct(given.images, given.labels, label_set="digits")
