@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from app.base_row import base_digest_of
 from app.config_check import check_config
 from app.schemas.edit_jobs import EditJobDetail, EditJobPage, EditJobRequest
+from app.services import Services
 from registry.corrections import correction_ids_of
 from registry.edit_jobs import get_job, list_jobs, start_job
 from registry.session import reading, transaction
@@ -34,6 +35,14 @@ def job_state(engine: Engine, job_id: str) -> EditJobDetail:
     with reading(engine) as session:
         job = get_job(session, job_id)
         return EditJobDetail.of(job, correction_ids_of(session, [job.id])[job.id])
+
+
+def served_state(services: Services, job_id: str) -> EditJobDetail:
+    """A job as it stands; what it made live answers here by now. Raises `JobMissing`."""
+    state = job_state(services.engine, job_id)
+    if state.status == "succeeded":
+        services.encoder.catch_up()
+    return state
 
 
 def page_of_jobs(engine: Engine, cursor: str | None, limit: int) -> EditJobPage:

@@ -121,6 +121,15 @@ class ServedEncoder:
                 logger.info("version %d is live", version)
             self._complain(None)
 
+    def catch_up(self) -> None:
+        """Serves the last promotion before its news leaves this process, so that a client who reads
+        of it and asks again is answered by it. What cannot be built is the watcher's to report."""
+        if self._reason is None:
+            try:
+                self.refresh()
+            except (EncoderError, RegistryError) as error:
+                logger.info("the last promotion is not served yet: %s", error)
+
     def _run(self) -> None:
         failure: Exception = EncoderLost()
         try:

@@ -28,7 +28,9 @@ def adapter(version: Reference, services: ServicesOf) -> AdapterDetail:
     """Where a version comes from, what the gate measured, and whether it is live."""
     with reading(services.engine) as session:
         row = get_adapter(session, find_version(session, version))
-        return describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
+        detail = describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
+    services.encoder.catch_up()
+    return detail
 
 
 @router.get("/{version}/weights", response_class=Response)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from registry.promotions import live_promotion, promote
+from registry.session import transaction
 from tests.support.service import RunningService, picture, problem_of, running_service
 
 
@@ -46,6 +49,17 @@ def test_another_replica_follows_within_a_second(tmp_path: Path, tiny_encoder: P
         deadline = time.monotonic() + 1.0
         while other.classify(picture(1), "a")["adapter"] != version:
             assert time.monotonic() < deadline
+
+
+def test_who_reads_of_a_version_is_answered_by_it(service: RunningService) -> None:
+    """A worker promotes; whoever hears of it from this process is not answered by the former."""
+    versions = [service.add_adapter(seed=1), service.add_adapter(seed=2)]
+    for version in versions * 5:
+        with transaction(service.services.engine) as session:
+            live = live_promotion(session)
+            promote(session, version, replaces=live.id, reason="by a worker", now=datetime.now(UTC))
+        assert service.http.get("/adapters/live").json()["version"] == version
+        assert service.classify(picture(1), "a", "b")["adapter"] == version
 
 
 def test_no_request_fails_or_mixes_versions_while_versions_change(
