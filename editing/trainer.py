@@ -59,6 +59,7 @@ def train(
     history = History()
     stop = EarlyStop(task, config)
     for number in range(config.rounds):
+        pace = Pace(steps, config)
         for step in range(steps):
             last = history.losses[-1] if history.losses else None
             progress("training", history.steps, steps * (number + 1), last)
@@ -71,15 +72,17 @@ def train(
             history.losses.append(loss.item())
             if not math.isfinite(history.losses[-1]):
                 raise LossDiverged(history.steps - 1)
-            factor = config.growth**number * rate_factor(step, steps, config.warmup_fraction)
+            factor = config.growth**number * pace.factor(step)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
-            if stop.reached(edited, objective, batch, ours):
+            if pace.landed is None and stop.reached(edited, objective, batch, ours):
+                pace.landed = step
+            if step + 1 >= pace.end:
                 history.stopped_early = step + 1 < steps
-                return history
+                break
         if stop.share_right(edited, objective) >= config.enough_right:
             break
     return history
@@ -91,6 +94,36 @@ def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+class Pace:
+    """The step sizes of one round, and where it ends.
+
+    It may end early, but not abruptly: at full step sizes the guard term has not yet repaired what
+    the first steps broke, so the sizes fall to zero over some further steps, the landing.
+    """
+
+    def __init__(self, steps: int, config: TrainingConfig) -> None:
+        self._steps = steps
+        self._warmup_fraction = config.warmup_fraction
+        self._landing = round(config.landing * steps)
+        self.landed: int | None = None
+        """The step after which the landing begins."""
+
+    @property
+    def end(self) -> int:
+        """Steps of this round."""
+        if self.landed is None:
+            return self._steps
+        return min(self._steps, self.landed + 1 + self._landing)
+
+    def factor(self, step: int) -> float:
+        """Part of the round's peak step size at `step`."""
+        if self.landed is None:
+            return rate_factor(step, self._steps, self._warmup_fraction)
+        top = rate_factor(self.landed, self._steps, self._warmup_fraction)
+        done = (step - self.landed) / max(1, self.end - self.landed)
+        return top * (1 + math.cos(math.pi * done)) / 2
 
 
 class GuardTerm:

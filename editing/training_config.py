@@ -27,6 +27,13 @@ class TrainingConfig(BaseModel):
     min_steps: int = Field(
         40, ge=0, le=100_000, description="optimizer steps that a small job may always take"
     )
+    small_job_rate: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="peak step sizes of a job so small that min_steps sets its length, over those "
+        "of larger ones: it sees each image often, and drifts at their pace (measured)",
+    )
     max_steps: int = Field(
         600, ge=0, le=1_000_000, description="optimizer steps at most, whatever the epochs say"
     )
@@ -72,6 +79,13 @@ class TrainingConfig(BaseModel):
         description="training stops early once every correction's own label leads the runner-up "
         "by this many nats of log-odds",
     )
+    landing: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="part of a round's steps that still follow an early stop, with step sizes that "
+        "fall to zero (measured)",
+    )
     guard_weight: float = Field(
         30.0,
         ge=0,
@@ -96,7 +110,14 @@ class TrainingConfig(BaseModel):
         "draw of the earlier ones are fitted on top of the parent",
     )
 
+    def rate_for(self, images: int) -> float:
+        """Factor of the peak step sizes for a job of this many images."""
+        small = self._wanted_steps(images) < self.min_steps
+        return self.small_job_rate if small else 1.0
+
     def steps_for(self, images: int) -> int:
         """Optimizer steps at most for a job of this many images."""
-        batch = min(self.batch_size, images)
-        return min(max(round(self.epochs * images / batch), self.min_steps), self.max_steps)
+        return min(max(self._wanted_steps(images), self.min_steps), self.max_steps)
+
+    def _wanted_steps(self, images: int) -> int:
+        return round(self.epochs * images / min(self.batch_size, images))

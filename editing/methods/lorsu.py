@@ -109,12 +109,13 @@ def fit(
         code_parity=config.mode == "code-parity",
     )
     generator = torch.Generator().manual_seed(seed)
+    rate = config.rate_for(len(task))
     edited = parametrise(
         vision,
         selection,
         rank=config.rank,
         scale=config.alpha / config.rank,
-        rates=(config.learning_rate, config.fc1_learning_rate),
+        rates=(rate * config.learning_rate, rate * config.fc1_learning_rate),
         generator=generator,
     )
     history = train(

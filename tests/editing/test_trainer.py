@@ -6,7 +6,7 @@ import torch
 from editing.errors import EditCancelled, LossDiverged
 from editing.fewshot import EditTask
 from editing.methods import Fit, LorsuConfig, fit
-from editing.trainer import rate_factor
+from editing.trainer import Pace, rate_factor
 from encoder.clip import Encoder
 from encoder.deltas import Sparse
 from tests.support.edit_task import edit_task, quick_config
@@ -37,6 +37,11 @@ def test_steps_follow_the_images_within_bounds(images: int, steps: int) -> None:
     assert config.steps_for(images) == steps
 
 
+def test_small_jobs_take_smaller_steps() -> None:
+    config = LorsuConfig(epochs=8, batch_size=16, min_steps=40, small_job_rate=0.5)
+    assert [config.rate_for(images) for images in (1, 20, 79, 80, 500)] == [0.5, 0.5, 0.5, 1, 1]
+
+
 def test_training_stops_once_every_correction_is_right_with_a_margin() -> None:
     encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3])
     fitted = fit(encoder, task, quick_config(epochs=300, stop_margin=1.0), seed=0)
@@ -56,6 +61,22 @@ def test_a_wider_margin_takes_more_steps() -> None:
         for margin in (0.5, 3.0)
     ]
     assert steps[0] < steps[1]
+
+
+def test_an_early_stop_lands_on_falling_step_sizes() -> None:
+    pace = Pace(40, LorsuConfig(warmup_fraction=0.2, landing=0.5))
+    pace.landed = 5
+    factors = [pace.factor(step) for step in range(5, pace.end)]
+    assert pace.end == 26
+    assert factors[0] == rate_factor(5, 40, 0.2)
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] < 0.02
+
+
+def test_a_landing_never_outlasts_its_round() -> None:
+    pace = Pace(40, LorsuConfig(landing=0.5))
+    pace.landed = 35
+    assert pace.end == 40
 
 
 def test_another_round_follows_while_corrections_are_wrong() -> None:
