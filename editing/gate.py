@@ -144,23 +144,45 @@ def _strongest(
 ) -> tuple[float, Encoder, tuple[ControlChange, ...]]:
     """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
 
-    Tried first is 1; then the interval is halved, taking more change to break more.
+    Tried first is 1. Then comes the strength that features between the base encoder's and the full
+    edit's point to, which costs no forward pass, and its neighbours; then the interval is halved.
+    More change is taken to break more, so a strength counts only once it has been measured.
     """
     full = make_candidate(1.0)
-    changes = examiner.changes(full)
+    features = examiner.features(full)
+    changes = examiner.changes(features)
     best = (1.0, full, changes)
     if _all_within(changes):
         return best
+    guess = _guess(examiner, features, steps)
     kept, broken = 0, steps
     while broken - kept > 1:
-        middle = (kept + broken) // 2
-        candidate = make_candidate(middle / steps)
-        changes = examiner.changes(candidate)
+        probe = _probe(kept, broken, guess)
+        candidate = make_candidate(probe / steps)
+        changes = examiner.changes(examiner.features(candidate))
         if _all_within(changes):
-            kept, best = middle, (middle / steps, candidate, changes)
+            kept, best = probe, (probe / steps, candidate, changes)
         else:
-            broken = middle
+            broken = probe
     return best
+
+
+def _guess(examiner: _Examiner, features: Sequence[Tensor], steps: int) -> int:
+    """The largest strength, in steps, at which blended features keep every budget; 0: none."""
+    fitting = (
+        step
+        for step in range(steps - 1, 0, -1)
+        if _all_within(examiner.changes(examiner.blend(features, step / steps)))
+    )
+    return next(fitting, 0)
+
+
+def _probe(kept: int, broken: int, guess: int) -> int:
+    """The next strength to measure, strictly between one that kept and one that broke."""
+    for near in (guess, guess + 1, guess - 1) if guess else ():
+        if kept < near < broken:
+            return near
+    return (kept + broken) // 2
 
 
 def _all_within(changes: Sequence[ControlChange]) -> bool:
@@ -204,7 +226,8 @@ class _Examiner:
         self._progress = progress
         self._step = 0
         self._steps = 0
-        rows = zip(self._images.sets, self._base_features(base), strict=True)
+        self._base = self._base_features(base)
+        rows = zip(self._images.sets, self._base, strict=True)
         self._before = [control.answers(features) for control, features in rows]
 
     def answers(self, encoder: Encoder, task: EditTask) -> Tensor:
@@ -213,21 +236,25 @@ class _Examiner:
         scores = features @ task.text_features.T
         return scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
 
-    def changes(self, candidate: Encoder) -> tuple[ControlChange, ...]:
-        """What the candidate does to each control set."""
-        rows = zip(self._images.sets, self._before, self._features(candidate), strict=True)
+    def changes(self, features: Sequence[Tensor]) -> tuple[ControlChange, ...]:
+        """What a candidate with these features (fp32 [M, E] a set) does to each control set."""
+        rows = zip(self._images.sets, self._before, features, strict=True)
         return tuple(
             compare(control, before, control.answers(features), significance=self._significance)
             for control, before, features in rows
         )
 
+    def blend(self, features: Sequence[Tensor], strength: float) -> list[Tensor]:
+        """fp32 [M, E] for every control set, between the base encoder's and `features`."""
+        return [base.lerp(full, strength) for base, full in zip(self._base, features, strict=True)]
+
     def _base_features(self, base: Encoder) -> list[Tensor]:
         """fp32 [M, E] for every control set, from the caller where it has them."""
         cached = [control.base_features for control in self._images.sets]
         known = [features for features in cached if features is not None]
-        return known if len(known) == len(cached) else self._features(base)
+        return known if len(known) == len(cached) else self.features(base)
 
-    def _features(self, encoder: Encoder) -> list[Tensor]:
+    def features(self, encoder: Encoder) -> list[Tensor]:
         """fp32 [M, E] for every control set."""
         if not self._images.sets:
             return []

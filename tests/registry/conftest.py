@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     absent = why_absent()
+    if absent is not None and os.environ.get("EMEND_REQUIRE_POSTGRES"):
+        pytest.fail(absent)
     if absent is not None:
         pytest.skip(absent)
     with running_server() as url:
