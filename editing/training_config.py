@@ -46,7 +46,7 @@ class TrainingConfig(BaseModel):
         "(measured)",
     )
     growth: float = Field(
-        1.5, ge=1, le=10, description="peak step sizes of a round over those of the one before"
+        2.0, ge=1, le=10, description="peak step sizes of a round over those of the one before"
     )
     enough_right: float = Field(
         0.98,
