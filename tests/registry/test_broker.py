@@ -15,10 +15,12 @@ def test_without_a_url_messages_travel_through_a_folder(tmp_path: Path) -> None:
     again = broker_settings(None, tmp_path)
     options = settings["broker_transport_options"]
     assert again == settings
+    # Kombu remembers for the whole process which queues it has bound, whatever their folder.
+    queue = f"{QUEUE}-{tmp_path.name}"
     with Connection(settings["broker_url"], transport_options=options) as sender:
-        sender.SimpleQueue(QUEUE).put({"job": "x"}, serializer="json")
+        sender.SimpleQueue(queue).put({"job": "x"}, serializer="json")
     with Connection(again["broker_url"], transport_options=options) as receiver:
-        message = receiver.SimpleQueue(QUEUE).get(timeout=5)
+        message = receiver.SimpleQueue(queue).get(timeout=5)
         assert message.payload == {"job": "x"}
         message.ack()
     assert list((tmp_path / "broker" / "messages").iterdir()) == []
