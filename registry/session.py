@@ -8,6 +8,8 @@ transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from sqlalchemy.orm import Session
 from registry.errors import DatabaseUnavailable, StorageFull
 
 LOCK_TIMEOUT_S = 10
+LOCK_RETRY_S = 0.01
 CONNECT_TIMEOUT_S = 5
 SPARE_CONNECTIONS = 40
 """Opened beyond the five that are kept, while requests need them."""
@@ -72,12 +75,12 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
     def prepare(driver_connection: Any, _record: object) -> None:
         driver_connection.isolation_level = None  # the driver opens no transaction by itself
         for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",  # an accepted correction outlives a power cut
             f"busy_timeout={LOCK_TIMEOUT_S * 1000}",
+            "synchronous=FULL",  # an accepted correction outlives a power cut
             f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
         ):
             driver_connection.execute(f"PRAGMA {pragma}")
+        _use_write_ahead_log(driver_connection)
 
     def begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get("emend_writing", False)
@@ -86,6 +89,24 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Once for a file, then without effect.
+
+    Of connections that switch a new file at the same time SQLite refuses all but one at once,
+    whatever the busy timeout, because waiting could be a deadlock: here the others ask again.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as refused:
+            busy = refused.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(LOCK_RETRY_S)
 
 
 @contextmanager

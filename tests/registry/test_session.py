@@ -131,3 +131,16 @@ def test_a_database_locked_for_too_long_is_unavailable(
         take_turn(session)
     other.close()
     engine.dispose()
+
+
+def test_a_new_file_that_another_process_prepares_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses the switch to its write-ahead log at once, not after the busy timeout."""
+    file = tmp_path / "emend.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.3, other.rollback)
+    ends.start()
+    with open_database(f"sqlite:///{file}").connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+    ends.join()
+    other.close()
