@@ -106,6 +106,7 @@ def judge(
     *,
     base: Encoder,
     parent: Encoder,
+    start: Encoder,
     make_candidate: Callable[[float], Encoder],
     task: EditTask,
     controls: Sequence[ControlSet],
@@ -114,12 +115,15 @@ def judge(
 ) -> tuple[GateReport, float]:
     """Judge an edit and find the strength to serve it at.
 
-    `make_candidate(strength)` builds the encoder with the edit at that strength. `task` may hold
-    more earlier corrections than were fitted: all of them are asked. Raises what progress raises.
+    `make_candidate(strength)` builds `start`, the encoder that was edited (the base, or the parent
+    of a stacked edit), with the edit at that strength. `task` may hold more earlier corrections
+    than were fitted: all of them are asked. Raises what progress raises.
     """
     examiner = _Examiner(base, controls, config, progress)
     before = examiner.answers(parent, task)
-    strength, candidate, changes = _strongest(make_candidate, examiner, config.strength_steps)
+    strength, candidate, changes = _strongest(
+        start, make_candidate, examiner, config.strength_steps
+    )
     after = examiner.answers(candidate, task)
     new = _tally(task, before, after, task.new)
     earlier = _tally(task, before, after, ~task.new)
@@ -140,12 +144,12 @@ def judge(
 
 
 def _strongest(
-    make_candidate: Callable[[float], Encoder], examiner: _Examiner, steps: int
+    start: Encoder, make_candidate: Callable[[float], Encoder], examiner: _Examiner, steps: int
 ) -> tuple[float, Encoder, tuple[ControlChange, ...]]:
     """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
 
-    Tried first is 1. Then comes the strength that features between the base encoder's and the full
-    edit's point to, which costs no forward pass, and its neighbours; then the interval is halved.
+    Tried first is 1. Then come strengths at which features blended between the two ends keep every
+    budget, which costs one forward pass at most for all of them; then the interval is halved.
     More change is taken to break more, so a strength counts only once it has been measured.
     """
     full = make_candidate(1.0)
@@ -154,10 +158,10 @@ def _strongest(
     best = (1.0, full, changes)
     if _all_within(changes):
         return best
-    guess = _guess(examiner, features, steps)
+    likely = _likely(examiner, examiner.features_before(start), features, steps)
     kept, broken = 0, steps
     while broken - kept > 1:
-        probe = _probe(kept, broken, guess)
+        probe = _probe(kept, broken, likely)
         candidate = make_candidate(probe / steps)
         changes = examiner.changes(examiner.features(candidate))
         if _all_within(changes):
@@ -167,21 +171,24 @@ def _strongest(
     return best
 
 
-def _guess(examiner: _Examiner, features: Sequence[Tensor], steps: int) -> int:
-    """The largest strength, in steps, at which blended features keep every budget; 0: none."""
-    fitting = (
-        step
-        for step in range(steps - 1, 0, -1)
-        if _all_within(examiner.changes(examiner.blend(features, step / steps)))
+def _likely(
+    examiner: _Examiner, start: Sequence[Tensor], full: Sequence[Tensor], steps: int
+) -> list[int]:
+    """The strengths, in steps and ascending, at which blended features keep every budget."""
+    blended = (
+        (step, [a.lerp(b, step / steps) for a, b in zip(start, full, strict=True)])
+        for step in range(1, steps)
     )
-    return next(fitting, 0)
+    return [step for step, features in blended if _all_within(examiner.changes(features))]
 
 
-def _probe(kept: int, broken: int, guess: int) -> int:
+def _probe(kept: int, broken: int, likely: Sequence[int]) -> int:
     """The next strength to measure, strictly between one that kept and one that broke."""
-    for near in (guess, guess + 1, guess - 1) if guess else ():
-        if kept < near < broken:
-            return near
+    inside = [step for step in likely if kept < step < broken]
+    if inside:
+        return inside[len(inside) // 2] if broken in likely else inside[-1]
+    if likely and kept == likely[-1]:
+        return kept + 1  # it most often breaks, and then the search is over
     return (kept + broken) // 2
 
 
@@ -226,6 +233,7 @@ class _Examiner:
         self._progress = progress
         self._step = 0
         self._steps = 0
+        self._base_encoder = base
         self._base = self._base_features(base)
         rows = zip(self._images.sets, self._base, strict=True)
         self._before = [control.answers(features) for control, features in rows]
@@ -244,9 +252,9 @@ class _Examiner:
             for control, before, features in rows
         )
 
-    def blend(self, features: Sequence[Tensor], strength: float) -> list[Tensor]:
-        """fp32 [M, E] for every control set, between the base encoder's and `features`."""
-        return [base.lerp(full, strength) for base, full in zip(self._base, features, strict=True)]
+    def features_before(self, start: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set, of the encoder that was edited."""
+        return self._base if start is self._base_encoder else self.features(start)
 
     def _base_features(self, base: Encoder) -> list[Tensor]:
         """fp32 [M, E] for every control set, from the caller where it has them."""

@@ -58,6 +58,7 @@ def make_candidate(
     verdict, strength = judge(
         base=bench.base,
         parent=bench.parent,
+        start=bench.start,
         make_candidate=lambda strength: bench.start.merged_deltas(
             _scaled(fitted, strength), label=f"candidate at strength {strength}"
         ),

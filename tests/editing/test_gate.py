@@ -75,12 +75,14 @@ def ask(
     *,
     deltas: dict[str, Delta] | None = None,
     parent: Encoder | None = None,
+    start: Encoder | None = None,
     config: GateConfig = GRID,
     progress: Progress = silent,
 ) -> tuple[GateReport, float]:
     return judge(
         base=base,
         parent=parent or base,
+        start=start or base,
         make_candidate=candidates(base, push(base) if deltas is None else deltas),
         task=task,
         controls=controls,
@@ -171,6 +173,31 @@ def test_the_search_finds_the_largest_strength_that_keeps_the_budget(
     assert report.verdict == "promoted"
     assert f"at strength {strength:g}" in report.reason
     assert report.controls[0].whole.after == pytest.approx(100 - lost[largest])
+
+
+def test_a_stacked_edit_is_searched_from_where_it_was_fitted(base: Encoder) -> None:
+    """A parent far from the base does not mislead the search: few strengths are measured."""
+    parent = candidates(base, push(base))(0.3)
+    control = control_set(base, budget=30)
+    measured: list[float] = []
+    from_parent = candidates(parent, push(base))
+
+    def at(strength: float) -> Encoder:
+        measured.append(strength)
+        return from_parent(strength)
+
+    task = solved_by(from_parent(0.1))
+    _, strength = judge(
+        base=base,
+        parent=parent,
+        start=parent,
+        make_candidate=at,
+        task=task,
+        controls=[control],
+        config=GRID,
+    )
+    assert 0 < strength < 1
+    assert len(measured) <= 3  # the whole, the largest that keeps the budget, the next
 
 
 def test_corrections_must_be_right_at_the_strength_found(base: Encoder) -> None:
