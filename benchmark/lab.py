@@ -13,6 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+Files = list[tuple[str, bytes]]
+"""File names and contents of one folder."""
+
 
 class LabMissing(Exception):
     """A file of the lab is not where it should be."""
@@ -74,16 +77,16 @@ class Lab:
         ]
         return groups
 
-    def signs(self, split: str) -> dict[str, list[tuple[str, bytes]]]:
+    def signs(self, split: str) -> dict[str, Files]:
         """Class id to ``(file name, bytes)`` of one split, ``train`` or ``test``."""
         return self._folders("gtsrb.zip", split)
 
-    def folders(self, archive: str) -> dict[str, list[tuple[str, bytes]]]:
+    def folders(self, archive: str) -> dict[str, Files]:
         """Folder to ``(file name, bytes)`` of ``control.zip`` or ``wide-control.zip``."""
         return self._folders(archive, None)
 
-    def _folders(self, archive: str, split: str | None) -> dict[str, list[tuple[str, bytes]]]:
-        found: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    def _folders(self, archive: str, split: str | None) -> dict[str, Files]:
+        found: dict[str, Files] = defaultdict(list)
         with zipfile.ZipFile(self._file(archive)) as files:
             for name in sorted(files.namelist()):
                 parts = Path(name).parts
@@ -93,6 +96,12 @@ class Lab:
         return dict(found)
 
 
-def draw(pictures: list[tuple[str, bytes]], count: int, seed: int) -> list[bytes]:
+def draw(pictures: Files, count: int, seed: int) -> list[bytes]:
     """``count`` pictures of a class, drawn without replacement, whatever their tracks."""
     return [data for _, data in random.Random(seed).sample(pictures, count)]
+
+
+def named(folders: dict[str, Files], names: dict[str, str]) -> Photos:
+    """All pictures of ``folders``, labelled with their folder's name."""
+    pairs = [(names[key], image) for key in sorted(folders) for _, image in folders[key]]
+    return Photos([image for _, image in pairs], [label for label, _ in pairs])

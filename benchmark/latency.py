@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
@@ -17,29 +19,31 @@ PAUSE_SECONDS = 0.05
 
 @dataclass
 class LatencyProbe:
-    """Asks the same question of a service from a thread of its own, from ``start`` to ``stop``."""
+    """Asks the same question of a service, from a thread of its own, as often as it is entered.
+
+    ``phase`` says what the service is doing meanwhile; answers are told apart by it.
+    """
 
     base_url: str
     image: bytes
     label_set: str
-    seconds: list[float] = field(default_factory=list)
+    phase: str = "idle"
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failures: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._ask_on, name="latency-probe", daemon=True)
 
     def _ask_on(self) -> None:
         with EmendClient(self.base_url, timeout=30.0) as service:
             while not self._ended.wait(PAUSE_SECONDS):
-                begun = time.perf_counter()
+                phase, begun = self.phase, time.perf_counter()
                 try:
                     service.classify([self.image], label_set=self.label_set)
                 except (EmendError, httpx.TransportError) as error:
                     self.failures.append(repr(error))
-                self.seconds.append(time.perf_counter() - begun)
+                self.seconds[phase].append(time.perf_counter() - begun)
 
     def __enter__(self) -> LatencyProbe:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask_on, name="latency-probe", daemon=True)
         self._thread.start()
         return self
 
@@ -48,14 +52,23 @@ class LatencyProbe:
         self._thread.join()
 
     def summary(self) -> dict[str, Any]:
-        """Milliseconds of all answers: median, 95th and 99th percentile, slowest; and failures."""
-        ms = sorted(1000 * s for s in self.seconds)
-        cuts = quantiles(ms, n=100) if len(ms) > 1 else ms * 99
+        """Milliseconds of all answers, and the slowest of each phase; and what failed."""
+        everything = [s for seconds in self.seconds.values() for s in seconds]
         return {
-            "requests": len(ms),
-            "median_ms": round(median(ms), 1),
-            "p95_ms": round(cuts[94], 1),
-            "p99_ms": round(cuts[98], 1),
-            "max_ms": round(ms[-1], 1),
+            **percentiles(everything),
+            "slowest_ms": {p: round(1000 * max(s), 1) for p, s in self.seconds.items()},
             "failures": self.failures,
         }
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, Any]:
+    """How many, and in milliseconds their median, 95th and 99th percentile and maximum."""
+    ms = sorted(1000 * s for s in seconds)
+    cuts = quantiles(ms, n=100) if len(ms) > 1 else ms * 99
+    return {
+        "requests": len(ms),
+        "median_ms": round(median(ms), 1),
+        "p95_ms": round(cuts[94], 1),
+        "p99_ms": round(cuts[98], 1),
+        "max_ms": round(ms[-1], 1),
+    }

@@ -19,16 +19,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.lab import Lab, LabMissing, Photos, draw
+from benchmark.lab import Lab, LabMissing, Photos, draw, named
 from benchmark.latency import LatencyProbe
 from client import EmendClient, EmendError, JobEnded, ServiceEnded, local_service
 
 RESULTS = Path(__file__).parent / "results"
 SIGNS, TEN, THOUSAND = "signs", "ten", "thousand"
+BUDGETS = {TEN: 0.5, THOUSAND: 1.0}  # points of accuracy
 IDLE_SECONDS = 15.0
 FIRST_JOB_CLASS = 0  # position in the paper's class order: the first class of the first batch
 # A batch is several requests of 64 images: wait for silence instead of starting at the 20th.
@@ -63,17 +65,12 @@ def load_bed(lab: Lab, *, shots: int, seed: int) -> Bed:
     thousand = lab.label_names("imagenet").names
     return Bed(
         batches=batches,
-        test=_photos(test, names),
+        test=named(test, names),
         # The ten control names are among the thousand, spelt alike.
-        control={name: _photos(lab.folders("control.zip"), ten) for name in (TEN, THOUSAND)},
-        wide=_photos(lab.folders("wide-control.zip"), thousand),
+        control={name: named(lab.folders("control.zip"), ten) for name in (TEN, THOUSAND)},
+        wide=named(lab.folders("wide-control.zip"), thousand),
         encoder_bytes=lab.encoder_bytes,
     )
-
-
-def _photos(folders: dict[str, list[tuple[str, bytes]]], names: dict[str, str]) -> Photos:
-    pairs = [(names[key], image) for key in sorted(folders) for _, image in folders[key]]
-    return Photos([image for _, image in pairs], [label for label, _ in pairs])
 
 
 def prepare(service: EmendClient, lab: Lab, bed: Bed) -> None:
@@ -81,7 +78,7 @@ def prepare(service: EmendClient, lab: Lab, bed: Bed) -> None:
     for name, source in ((SIGNS, "gtsrb"), (TEN, "control"), (THOUSAND, "imagenet")):
         content = lab.label_names(source)
         service.put_label_set(name, content.labels, content.templates)
-    for name, budget in ((TEN, 0.5), (THOUSAND, 1.0)):
+    for name, budget in BUDGETS.items():
         photos = bed.control[name]
         service.put_control_set(name, name, photos.images, labels=photos.labels, budget=budget)
 
@@ -118,9 +115,10 @@ def flips(before: dict[str, Any], after: dict[str, Any], name: str) -> float:
 
 
 class PhaseClock:
-    """Seconds a job spent in each phase, as its progress told."""
+    """Seconds a job spent in each phase, as its progress told; ``probe`` is told the phase too."""
 
-    def __init__(self) -> None:
+    def __init__(self, probe: LatencyProbe | None = None) -> None:
+        self._probe = probe
         self.seconds: dict[str, float] = {}
         self._phase, self._since = "queued", time.perf_counter()
 
@@ -132,18 +130,26 @@ class PhaseClock:
         if phase != self._phase:
             say(f"  {phase} {progress.get('step') or ''}")
         self._phase, self._since = phase, now
+        if self._probe is not None:
+            self._probe.phase = phase
 
     def summary(self) -> dict[str, float]:
         return {phase: round(s, 1) for phase, s in self.seconds.items() if s > 0.05}
 
 
-def correct(service: EmendClient, photos: Photos) -> dict[str, Any]:
-    """Send one batch, wait until its version is live, and check its photos. Times in seconds."""
+def correct(
+    service: EmendClient, photos: Photos, probe: LatencyProbe | None = None
+) -> dict[str, Any]:
+    """Send one batch, wait until its version is live, and check its photos. Times in seconds.
+
+    ``probe`` asks from when the corrections are accepted until their version is live.
+    """
     predicted = service.answers(photos.images, label_set=SIGNS)
     begun = time.perf_counter()
     jobs = service.correct(photos.images, photos.labels, label_set=SIGNS, predicted=predicted)
-    clock = PhaseClock()
-    ended = [_ended(service, job, clock) for job in jobs]
+    clock = PhaseClock(probe)
+    with probe or nullcontext():
+        ended = [_ended(service, job, clock) for job in jobs]
     version = ended[-1]["adapter"]
     seconds = time.perf_counter() - begun
     answers = service.answers(photos.images, label_set=SIGNS)
@@ -187,14 +193,18 @@ def first_job(service: EmendClient, lab: Lab, bed: Bed) -> dict[str, Any]:
 
 
 def five_jobs(service: EmendClient, lab: Lab, bed: Bed) -> dict[str, Any]:
-    """Five batches one after another, with a client that keeps asking meanwhile."""
+    """Five batches one after another, with a client that keeps asking while they are learned."""
     prepare(service, lab, bed)
     before = measure(service, bed, "live")
     url = str(service.http.base_url)
     with LatencyProbe(url, bed.test.images[0], SIGNS) as idle:
         time.sleep(IDLE_SECONDS)  # the length of the measurement, not a wait
-    with LatencyProbe(url, bed.test.images[0], SIGNS) as busy:
-        updates = [correct(service, batch) for batch in bed.batches]
+    busy = LatencyProbe(url, bed.test.images[0], SIGNS)
+    updates = [correct(service, batch, busy) for batch in bed.batches]
+    latency = {"idle": idle.summary(), "training": busy.summary()}
+    latency["slowest_over_idle_median"] = round(
+        latency["training"]["max_ms"] / latency["idle"]["median_ms"], 2
+    )
     everything = Photos(
         [image for batch in bed.batches for image in batch.images],
         [label for batch in bed.batches for label in batch.labels],
@@ -208,12 +218,13 @@ def five_jobs(service: EmendClient, lab: Lab, bed: Bed) -> dict[str, Any]:
         "flips": {name: flips(before, after, name) for name in (TEN, THOUSAND, "wide")},
         "all_corrections_right": kept,
         "updates": updates,
-        "latency": {"idle": idle.summary(), "training": busy.summary()},
+        "latency": latency,
         "adapter_share_of_encoder_bytes": round(100 * largest / bed.encoder_bytes, 2),
     }
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of the working tree; ends in ``-dirty`` when it holds changes."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     )
@@ -260,7 +271,7 @@ def main() -> int:
                 "stage": stage,
                 "seed": options.seed,
                 "shots": options.shots,
-                "commit": _commit(),
+                "commit": commit(),
                 "python": platform.python_version(),
                 "date": time.strftime("%Y-%m-%d"),
                 **run_stage(stage, lab, bed, options.url),

@@ -51,10 +51,11 @@ def test_a_name_that_stands_twice_becomes_one_label(tmp_path: Path) -> None:
 
 def test_a_probe_reports_what_it_could_not_ask() -> None:
     probe = LatencyProbe("http://127.0.0.1:9", b"", "signs")
-    probe.seconds, probe.failures = [0.01, 0.02, 0.5], ["ConnectError()"]
+    probe.seconds, probe.failures = {"idle": [0.01, 0.02], "training": [0.5]}, ["ConnectError()"]
     summary = probe.summary()
     assert summary["median_ms"] == 20.0
     assert summary["max_ms"] == 500.0
+    assert summary["slowest_ms"] == {"idle": 20.0, "training": 500.0}
     assert summary["failures"] == ["ConnectError()"]
 
 
