@@ -74,6 +74,11 @@ class Controls:
     guard_features: Tensor
     bundled: bool
 
+    @property
+    def guard_texts(self) -> tuple[Tensor, ...]:
+        """fp32 [C, E] for each control set: the labels among which it is answered."""
+        return tuple(each.text_features for each in self.sets)
+
 
 @dataclass
 class ControlLoader:
