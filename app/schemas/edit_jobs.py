@@ -15,7 +15,7 @@ class EditJobRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"method": "lorsu", "config": {"steps": 200}}]},
+        json_schema_extra={"examples": [{"method": "lorsu", "config": {"rank": 16}}]},
     )
 
     method: Annotated[str, Field(min_length=1, max_length=100)] = "lorsu"

@@ -12,21 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from editing.methods import config_schema
 from registry.claims import claim_job, finish_job, heartbeat
 from registry.methods import publish_method
 from registry.session import transaction
 from tests.support.service import RunningService, picture, problem_of, running_service
 from tests.support.waiting import wait_for
 
-SCHEMA = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "rank": {"type": "integer", "minimum": 1},
-        "fc1_fraction": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        "learning_rate": {"type": "number", "exclusiveMinimum": 0},
-    },
-}
+SCHEMA = config_schema("lorsu")  # the real one: what a worker publishes
 
 
 def _announce(service: RunningService) -> None:
@@ -86,6 +79,7 @@ def test_without_a_worker_no_method_is_known_yet(service: RunningService) -> Non
         ('{"fc1_fraction": 2}', "config.fc1_fraction"),
         ('{"learning_rate": -1}', "config.learning_rate"),
         ('{"warmth": 1}', "config.warmth"),
+        ('{"augmentation": {"crop": 2}}', "config.augmentation.crop"),
     ],
 )
 def test_a_wrong_config_names_its_field(
@@ -95,6 +89,15 @@ def test_a_wrong_config_names_its_field(
     problem = problem_of(shared_announced.http.post("/edit-jobs", json=content), 422)
     assert problem["type"].endswith("config-invalid")
     assert [entry["field"] for entry in problem["errors"]] == [field]
+
+
+def test_the_example_of_the_documentation_is_accepted(announced: RunningService) -> None:
+    schemas = announced.http.get("/openapi.json").json()["components"]["schemas"]
+    announced.correct(picture(1), "stop")
+    (example,) = schemas["EditJobRequest"]["examples"]
+    answer = announced.http.post("/edit-jobs", json=example)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["config"] == example["config"] != {}
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
