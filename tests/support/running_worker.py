@@ -83,6 +83,7 @@ class Desk:
         config: Mapping[str, Any] | None = None,
         label: str | None = None,
         replace: bool = False,
+        seed: int = 0,
     ) -> Submission:
         """Corrections that are due at once, for `(label, number)` pictures; `label` overrides."""
         now = datetime.now(UTC)
@@ -104,6 +105,7 @@ class Desk:
                 wait=timedelta(0),
                 now=now,
                 config={**QUICK, **(config or {})},
+                seed=seed,
             )
 
     def start_job(self, config: Mapping[str, Any] | None = None) -> str:

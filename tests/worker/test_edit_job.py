@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -74,6 +76,40 @@ def test_the_stored_adapter_is_the_one_that_was_judged(here: Here) -> None:
     assert adapter.provenance.config == row.config
     assert row.config["min_steps"] == 60
     assert adapter.provenance.parent == job.parent == 0
+
+
+def test_without_control_sets_the_report_says_that_bundled_photographs_judged(here: Here) -> None:
+    report = here.edit(FIRST).report
+    assert report is not None
+    assert report["bundled_controls"] is True
+    assert [control["name"] for control in report["controls"]] == ["bundled photographs"]
+
+
+def test_the_stored_file_says_where_it_comes_from(here: Here) -> None:
+    here.run(here.desk.correct(FIRST, seed=7).edit_job.id)
+    data = here.desk.store.get(here.desk.adapter(1).digest)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    origin = json.loads(header["__metadata__"]["emend"])["provenance"]
+    assert origin["base_digest"] == here.desk.base_digest == here.workshop.base.base_digest
+    assert origin["seed"] == 7
+    assert origin["libraries"] == {
+        name: version(name) for name in ("torch", "open_clip_torch", "timm", "safetensors")
+    }
+
+
+def test_stacking_fits_only_the_new_and_keeps_the_parent_beneath(here: Here) -> None:
+    here.edit(FIRST)
+    job = here.edit(SECOND, config={"replay": "stack"})
+    assert (job.status, job.parent, job.adapter) == ("succeeded", 1, 2)
+    assert here.desk.promoted() == [0, 1, 2]
+    assert fitted_on(here, 2) == len(SECOND)
+    first, second = here.desk.adapter(1), here.desk.adapter(2)
+    assert (first.stacked_on, second.stacked_on) == (None, 1)
+    stored = Adapter.from_bytes(here.desk.store.get(second.digest), digest=second.digest)
+    assert stored.provenance.stacked_on == (first.digest,)
+    assert job.report is not None
+    assert (job.report["fitted_on"]["earlier"], job.report["fitted_on"]["stacked"]) == (0, True)
+    assert job.report["earlier"]["n"] == len(FIRST)  # asked, though not fitted again
 
 
 def test_beyond_the_bound_an_edit_stacks_on_the_live_version(here: Here) -> None:

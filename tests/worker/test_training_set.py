@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import torch
 
 from editing.training_config import TrainingConfig
+from encoder.classifier import TextFeatureCache, build_classifier
+from registry.artifacts import ArtifactStore
 from registry.tables import Correction
-from worker.training_set import TrainingPlan, plan_training
+from tests.support.running_worker import COLOURS, EVERYDAY, picture
+from tests.support.tiny_encoder import tiny_encoder
+from worker.control_sets import Budgets, ControlLoader, ControlPlan, plan_images
+from worker.stored_images import ImageReader, Wanted
+from worker.training_set import TrainingPlan, TrainingSetBuilder, plan_training
 
 
 def corrections(count: int, *, prefix: str, classes: int = 1) -> list[Correction]:
@@ -82,3 +90,37 @@ def test_what_must_be_forgotten_is_never_stacked_upon(replay: str) -> None:
 def test_the_draw_is_the_same_every_time() -> None:
     new, live = corrections(1, prefix="n"), corrections(30, prefix="e", classes=4)
     assert ids(plan(new, live).fitted) == ids(plan(new, live).fitted)
+
+
+def test_the_task_guards_half_of_each_control_set_among_the_labels_of_all(tmp_path: Path) -> None:
+    base, store, cache = tiny_encoder(), ArtifactStore(tmp_path), TextFeatureCache(1000)
+    reader = ImageReader(store, base.preprocessing, max_bytes=10_000, max_pixels=10_000)
+    stored = {
+        name: {store.put(picture(label, number)): label for label in COLOURS}
+        for number, name in enumerate(("colours", "lights"))
+    }
+    templates = {"colours": ("a {}.",), "lights": ("the light of a {}.", "{}!")}
+    controls = ControlLoader(base, reader, cache, EVERYDAY, Budgets(0.5, 8.0)).load(
+        [
+            ControlPlan(name, tuple(COLOURS), templates[name], plan_images(images), None)
+            for name, images in stored.items()
+        ],
+        guard_images=10,
+        seed=0,
+    )
+    correction = Correction(id="one", label="apple", image_sha256=next(iter(stored["colours"])))
+    fitted = TrainingPlan((correction,), (), (), stacked=False)
+    built = TrainingSetBuilder(base, reader, cache, EVERYDAY.labels).build(fitted, {}, controls)
+
+    everything = reader.read([Wanted(sha, name) for name in stored for sha in sorted(stored[name])])
+    seen = torch.cat([each.seen for each in controls.sets if each.seen is not None])
+    rows = seen.nonzero()[:, 0]
+    assert rows.numel() == 2  # half of three, twice
+    for task in (built.task, built.judged):
+        assert torch.equal(task.guard_pixels, everything[rows])
+        assert task.guard_features is not None
+        torch.testing.assert_close(task.guard_features, base.embed_images(everything[rows]))
+        assert len(task.guard_texts) == len(templates)
+        for found, name in zip(task.guard_texts, templates, strict=True):
+            expected = build_classifier(base, [*COLOURS], templates[name]).features
+            assert torch.equal(found, expected)
