@@ -73,6 +73,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     stored.ControlImageConflict: Problem(
         409, "control-image-conflict", "The control image has another label"
     ),
+    stored.LabelsInUse: Problem(409, "labels-in-use", "Control images have these labels"),
     stored.PromotionConflict: Problem(409, "promotion-conflict", "Another version became live"),
     mine.LiveMoved: Problem(409, "promotion-conflict", "Another version became live"),
     stored.JobFinished: Problem(409, "edit-job-finished", "The edit job has ended"),

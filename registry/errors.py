@@ -5,14 +5,16 @@ RegistryError
 │             PredictionMissing, MethodMissing, ArtifactMissing
 ├── Invalid: LabelInvalid, LabelDuplicate, LabelOutsideSet, NameInvalid, NoteInvalid,
 │            BudgetInvalid, CursorInvalid, EmptySubmission
-├── Conflict: CorrectionConflict, ControlImageConflict, PromotionConflict, JobFinished,
-│             NothingToEdit, ClaimLost, BaseMismatch
+├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
+│             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
 ├── DatabaseError: DatabaseUnavailable, SchemaBehind, SchemaAhead
 └── BrokerInvalid
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class RegistryError(Exception):
@@ -157,6 +159,19 @@ class ControlImageConflict(Conflict):
         super().__init__(
             f"image {image_sha256[:12]}… is already in the control set {control_set!r}"
             f" with the label {label!r}"
+        )
+
+
+class LabelsInUse(Conflict):
+    """A label set may not lose what images of a control set are labelled with."""
+
+    def __init__(self, *, label_set: str, control_set: str, labels: Sequence[str]) -> None:
+        self.label_set = label_set
+        self.control_set = control_set
+        self.labels = tuple(labels)
+        super().__init__(
+            f"the label set {label_set!r} must keep what images of the control set"
+            f" {control_set!r} are labelled with: {', '.join(map(repr, self.labels))}"
         )
 
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.errors import LabelInvalid, LabelSetMissing
+from registry.errors import LabelInvalid, LabelSetMissing, LabelsInUse
 from registry.labels import checked_name, normalise_labels
 from registry.session import take_turn
-from registry.tables import LabelSet
+from registry.tables import ControlImage, ControlSet, LabelSet
 
 
 def put_label_set(
@@ -24,13 +24,15 @@ def put_label_set(
 ) -> LabelSet:
     """Create or replace. No templates: the encoder's own.
 
-    Raises NameInvalid, LabelInvalid (also for no labels at all), LabelDuplicate.
+    Raises NameInvalid, LabelInvalid (also for no labels at all), LabelDuplicate, and LabelsInUse
+    when images of a control set have a label that would be gone.
     """
     checked_name(name)
     normalised = normalise_labels(labels)
     if not normalised:
         raise LabelInvalid("", "is missing: a label set needs at least one")
     take_turn(session)
+    _refuse_to_lose(session, name, kept=set(normalised))
     row = session.get(LabelSet, name)
     if row is None:
         row = LabelSet(name=name)
@@ -40,6 +42,22 @@ def put_label_set(
     row.updated_at = now
     session.flush()
     return row
+
+
+def _refuse_to_lose(session: Session, name: str, *, kept: set[str]) -> None:
+    """Edits could no longer be judged on a control image whose label is outside its set."""
+    used = (
+        select(ControlImage.control_set, ControlImage.label)
+        .join(ControlSet, ControlSet.name == ControlImage.control_set)
+        .where(ControlSet.label_set == name, ControlImage.label.is_not(None))
+        .distinct()
+    )
+    lost: dict[str, list[str]] = {}
+    for control_set, label in session.execute(used.order_by(*used.selected_columns)):
+        if label not in kept:
+            lost.setdefault(control_set, []).append(label)
+    for control_set, labels in lost.items():
+        raise LabelsInUse(label_set=name, control_set=control_set, labels=labels)
 
 
 def get_label_set(session: Session, name: str) -> LabelSet:

@@ -53,6 +53,18 @@ def test_a_wrong_label_refuses_all_images(with_labels: RunningService) -> None:
     assert problem_of(answer, 409)["type"].endswith("control-image-conflict")
 
 
+def test_a_label_of_a_control_image_stays_in_its_label_set(with_labels: RunningService) -> None:
+    http = with_labels.http
+    http.put("/control-sets/home", json={"label_set": "things"})
+    http.post("/control-sets/home/images", files={"image": picture(1)}, data={"label": "cup"})
+    answer = http.put("/label-sets/things", json={"labels": ["hat"]})
+    problem = problem_of(answer, 409)
+    assert problem["type"].endswith("labels-in-use")
+    assert problem["errors"][0]["control_set"] == "home"
+    assert "'cup'" in problem["detail"]
+    assert http.get("/label-sets/things").json()["labels"] == ["cup", "hat"]
+
+
 @pytest.mark.parametrize(
     ("content", "status"),
     [
