@@ -1,14 +1,16 @@
 """Train the bundled encoder from random weights and write it in open_clip's format.
 
-    python -m recipes.bundled_encoder --lab ../shared/lab --out encoder/bundled --cache <folder>
+    python -m recipes.bundled_encoder --lab ../shared/lab
 
 The cache (6 GB) keeps unpacked photos, teacher targets and checkpoints; a second start goes on from
-what it finds there. Keep it outside the repository.
+what it finds there. Keep it outside the repository. `--stage measure` trains nothing: it prints
+accuracy and speed of the encoder in `--out`.
 """
 
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from recipes.bundled_encoder.evaluation import (
-    best_logit_scale,
-    embed_photos,
-    photos_per_second,
-    score,
-)
+from recipes.bundled_encoder.evaluation import best_logit_scale, embed_photos
 from recipes.bundled_encoder.export import export_encoder
 from recipes.bundled_encoder.image_tower import (
     ImagePlan,
@@ -33,6 +30,7 @@ from recipes.bundled_encoder.image_tower import (
     train_image_tower,
 )
 from recipes.bundled_encoder.losses import Rows
+from recipes.bundled_encoder.measurement import measure_encoder
 from recipes.bundled_encoder.photos import hold_out, load_photos, read_class_names
 from recipes.bundled_encoder.prompts import Names, read_names
 from recipes.bundled_encoder.student import MODEL_CONFIG, create_student
@@ -46,6 +44,8 @@ from recipes.bundled_encoder.text_tower import (
 )
 
 HELD_OUT_PER_CLASS = 5
+SHIPPED = Path(__file__).resolve().parents[2] / "encoder" / "bundled"
+CACHE = Path("~/.cache/emend/bundled-encoder")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def main() -> None:
     """Run the recipe from the command line."""
     options = parse_options()
     torch.set_num_threads(options.threads)
+    if options.stage == "measure":
+        print(measure_encoder(options.out, options.lab / "pretrain.zip"))
+        return
     options.cache.mkdir(parents=True, exist_ok=True)
     teacher, tokenizer = load_teacher(options.lab / "base")
     language = read_language(options.lab, teacher, tokenizer)
@@ -139,14 +142,11 @@ def finish(run: Run, data: TrainingData, language: Language, options: argparse.N
     tuning = embed_photos(student, data.photos.pixels[data.tuning])
     scale = best_logit_scale(tuning, rows, data.photos.labels[data.tuning])
     export_encoder(student, scale, names, options.out)
-    unseen = load_photos(options.lab / "pretrain.zip", "val", options.cache)
-    accuracy = score(embed_photos(student, unseen.pixels), rows, unseen.labels)
     print(
         f"step {run.step}, {run.seconds / 60:.1f} min; text rows' cosine to targets {closeness:.3f}"
     )
-    print(f"unseen photos: {accuracy.top1:.2f} % top-1, {accuracy.top5:.2f} % top-5")
     print(f"temperature e^{scale:.3f} = {math.exp(scale):.1f}")
-    print(f"{photos_per_second(student, unseen.pixels[:500]):.0f} photos/s")
+    print(measure_encoder(options.out, options.lab / "pretrain.zip"))
 
 
 def text_path(options: argparse.Namespace) -> Path:
@@ -154,23 +154,30 @@ def text_path(options: argparse.Namespace) -> Path:
     return Path(options.cache) / "text-tower.safetensors"
 
 
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read `arguments`, or the command line."""
     parser = argparse.ArgumentParser(prog="python -m recipes.bundled_encoder", description=__doc__)
     parser.add_argument("--lab", type=Path, required=True, help="folder with the lab's files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the finished encoder")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for data and checkpoints")
+    parser.add_argument(
+        "--out", type=Path, default=SHIPPED, help="folder of the finished encoder (%(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=CACHE.expanduser(),
+        help="folder for data and checkpoints (%(default)s)",
+    )
     parser.add_argument("--epochs", type=float, default=20.0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="limit for the image tower")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stage",
-        choices=("all", "text", "image", "export"),
+        choices=("all", "text", "image", "export", "measure"),
         default="all",
         help="text and image train one tower each, at the same time if you like",
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Zero-shot accuracy, the best temperature, and speed.
+"""Zero-shot accuracy, and the best temperature.
 
 Legend: N photos, C classes, D features (192), S pixels a side (64).
 """
 
 import math
-import time
 from dataclasses import dataclass
 
 import open_clip
@@ -51,14 +50,3 @@ def best_logit_scale(features: Tensor, rows: Tensor, labels: Tensor) -> float:
     candidates = torch.arange(math.log(5.0), math.log(100.0), 0.01)
     losses = torch.stack([F.cross_entropy(cosines * value.exp(), labels) for value in candidates])
     return float(candidates[losses.argmin()])
-
-
-def photos_per_second(model: open_clip.CLIP, pixels: Tensor, repeats: int = 3) -> float:
-    """Photos a second through `embed_photos`, the best of several passes."""
-    embed_photos(model, pixels[:_BATCH])
-    best = math.inf
-    for _ in range(repeats):
-        started = time.perf_counter()
-        embed_photos(model, pixels)
-        best = min(best, time.perf_counter() - started)
-    return len(pixels) / best

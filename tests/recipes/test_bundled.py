@@ -1,6 +1,7 @@
 """The encoder in `encoder/bundled`, through stock open_clip alone."""
 
 import json
+import os
 from pathlib import Path
 
 import open_clip
@@ -10,6 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from recipes.bundled_encoder.__main__ import parse_options
+from recipes.bundled_encoder.measurement import measure_encoder
+
+LAB = Path(os.environ.get("EMEND_LAB", "../shared/lab"))
 FOLDER = Path(__file__).parents[2] / "encoder" / "bundled"
 LOCATION = f"local-dir:{FOLDER}"
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -86,3 +91,22 @@ def test_digits_are_no_photo_class(model: open_clip.CLIP) -> None:
 
 def test_the_temperature_is_sane(model: open_clip.CLIP) -> None:
     assert 5 < model.logit_scale.exp().item() < 100
+
+
+@pytest.mark.skipif(
+    not (LAB / "pretrain.zip").is_file(), reason=f"no pretrain.zip at {LAB} (set EMEND_LAB)"
+)
+def test_it_knows_photos_that_it_was_not_trained_on() -> None:
+    measured = measure_encoder(FOLDER, LAB / "pretrain.zip", per_class=3)
+    assert measured.photos == 300
+    assert measured.accuracy.top1 >= 35  # 43.0 on all 5,000
+    assert measured.accuracy.top5 >= 60  # 70.5
+    assert measured.photos_per_second > 0
+    assert "% top-1" in str(measured)
+
+
+def test_the_recipe_needs_only_the_lab(tmp_path: Path) -> None:
+    options = parse_options(["--lab", str(tmp_path)])
+    assert (options.lab, options.stage, options.out) == (tmp_path, "all", FOLDER.resolve())
+    repository = FOLDER.resolve().parents[1]
+    assert repository not in options.cache.parents
