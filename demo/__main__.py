@@ -15,6 +15,7 @@ from demo.photos import Material, UnusableFolder, digits, folder
 from demo.story import Story
 
 SEED = 0
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
 EVERYDAY = Path(__file__).resolve().parent.parent / "encoder" / "bundled" / "labels.json"
 # One batch may be several requests: start when they have all come.
 GATHER = {"EMEND_EDIT_BATCH": "1000", "EMEND_EDIT_WAIT": "1"}
@@ -25,7 +26,10 @@ def _material(images: Path | None) -> Material:
 
 
 def main() -> int:
-    """Exit code 0 when the story went through and the rollback gave the old answer back."""
+    """Exit code 0 when the story went through and the rollback gave the old answer back.
+
+    Whatever ends it, the service is stopped and its data are removed first.
+    """
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--images", type=Path, help="your own folder, one sub-folder a label")
     options = parser.parse_args()
@@ -40,6 +44,9 @@ def main() -> int:
     except (UnusableFolder, ServiceEnded, EmendError, JobEnded) as problem:
         out.print(f"[red]The demo stopped:[/red] {problem}", soft_wrap=True, highlight=False)
         return 1
+    except KeyboardInterrupt:
+        out.print("Interrupted; the service is stopped.")
+        return INTERRUPTED
     out.print("Stopped the service. [b]make serve[/b] runs it for you; the README has the calls.")
     return 0 if told.restored else 1
 

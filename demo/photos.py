@@ -70,11 +70,10 @@ def folder(path: Path, seed: int) -> Material:
     """
     if not path.is_dir():
         raise UnusableFolder(f"'{path}' is not a folder")
-    by_label = {
-        sub.name: [p.read_bytes() for p in sorted(sub.iterdir()) if _is_picture(p)]
-        for sub in sorted(path.iterdir())
-        if sub.is_dir() and not sub.name.startswith(".")
-    }
+    try:
+        by_label = _read(path)
+    except OSError as problem:
+        raise UnusableFolder(f"'{path}' cannot be read: {problem}") from problem
     if len(by_label) < 2:
         raise UnusableFolder(f"'{path}' needs one sub-folder a label, two labels at least")
     for label, images in by_label.items():
@@ -86,6 +85,15 @@ def folder(path: Path, seed: int) -> Material:
     control, unseen = control_crops(seed)
     corrections, held_out = _split(by_label, seed)
     return Material(str(path), corrections, held_out, control, unseen, "a photo of a {}.")
+
+
+def _read(path: Path) -> dict[str, list[bytes]]:
+    """The pictures of every sub-folder, by its name."""
+    return {
+        sub.name: [p.read_bytes() for p in sorted(sub.iterdir()) if _is_picture(p)]
+        for sub in sorted(path.iterdir())
+        if sub.is_dir() and not sub.name.startswith(".")
+    }
 
 
 def _is_picture(path: Path) -> bool:

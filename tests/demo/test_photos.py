@@ -10,6 +10,8 @@ from PIL import Image
 
 from demo.photos import UnusableFolder, control_crops, digits, folder
 
+UNREADABLE = Path("/proc/self/mem")  # for root too
+
 
 def _fill(root: Path, label: str, count: int) -> None:
     (root / label).mkdir()
@@ -42,6 +44,14 @@ def test_a_folder_is_split_into_corrections_and_held_out(tmp_path: Path) -> None
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnusableFolder, match="nowhere"):
         folder(tmp_path / "nowhere", seed=0)
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="no file here that refuses to be read")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    _fill(tmp_path, "cup", 4)
+    (tmp_path / "cup" / "9.png").symlink_to(UNREADABLE)
+    with pytest.raises(UnusableFolder, match=f"'{tmp_path}' cannot be read: "):
+        folder(tmp_path, seed=0)
 
 
 def test_one_label_is_not_enough(tmp_path: Path) -> None:
