@@ -100,15 +100,18 @@ def problem_of(error: Exception) -> Problem:
 
 
 def answer(error: Exception) -> JSONResponse:
-    """The problem document of an error that has a row in the table."""
+    """The problem document of an error that has a row in the table.
+
+    It tells the facts of every named failure, 500s too; only what has no row is kept inside.
+    """
     problem = problem_of(error)
-    internal = problem.status == UNEXPECTED.status
+    unexpected = problem is UNEXPECTED
     if problem.status >= UNEXPECTED.status and not isinstance(error, mine.AppError):
         logger.error("%s: %s", type(error).__name__, error)
     return document(
         problem,
-        detail=problem.title if internal else str(error),
-        entries=[] if internal else _entries(error),
+        detail=problem.title if unexpected else str(error),
+        entries=[] if unexpected else _entries(error),
         headers={"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else {},
     )
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from app.problems import TYPE_PREFIX
 from encoder.adapter import Adapter
 from tests.support.service import RunningService, picture, problem_of
 
@@ -51,22 +55,64 @@ def test_the_weights_are_the_very_file(service: RunningService) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_a_tampered_file_is_never_handed_out_or_served(service: RunningService) -> None:
+def _uses(service: RunningService, version: int) -> list[httpx.Response]:
+    """Every call that serves a version or makes it serve."""
+    asked = {"label": ["a", "b"], "adapter": str(version)}
+    return [
+        service.http.post("/promotions", json={"version": version}),
+        service.http.post("/classify", files={"image": picture(1)}, data=asked),
+    ]
+
+
+def _assert_base_answers(service: RunningService, before: dict[str, Any]) -> None:
+    assert service.http.get("/adapters/live").json()["version"] == 0
+    assert len(service.http.get("/promotions").json()["promotions"]) == 1
+    after = service.classify(picture(1), "a", "b")
+    assert after["adapter"] == 0
+    assert after["predictions"][0]["labels"] == before["predictions"][0]["labels"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: data[: len(data) // 2],
+        lambda _: b"",
+    ],
+    ids=["last byte", "truncated", "empty"],
+)
+def test_a_damaged_file_is_never_handed_out_or_served(
+    service: RunningService, damage: Callable[[bytes], bytes]
+) -> None:
+    before = service.classify(picture(1), "a", "b")
     version = service.add_adapter(seed=1)
     (digest,) = service.digests_of(version)
     file = next(Path(service.services.settings.artifacts_location).rglob(digest))
     file.chmod(0o600)
-    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
-    for answer in (
-        service.http.get(f"/adapters/{version}/weights"),
-        service.http.post("/promotions", json={"version": version}),
-        service.http.post(
-            "/classify", files={"image": picture(1)}, data={"label": "a", "adapter": version}
-        ),
-    ):
-        assert problem_of(answer, 500)["type"].endswith("artifact-corrupt")
-    assert service.http.get("/adapters/live").json()["version"] == 0
-    assert service.classify(picture(1), "a")["adapter"] == 0
+    damaged = damage(file.read_bytes())
+    file.write_bytes(damaged)
+    weights = service.http.get(f"/adapters/{version}/weights")
+    for answer in (weights, *_uses(service, version)):
+        problem = problem_of(answer, 500)
+        assert problem["type"] == TYPE_PREFIX + "artifact-corrupt"
+        (facts,) = problem["errors"]
+        assert facts["expected"] == digest
+        assert facts["found"] == hashlib.sha256(damaged).hexdigest()
+        assert digest in problem["detail"]
+    _assert_base_answers(service, before)
+
+
+def test_an_adapter_of_another_base_is_never_served(service: RunningService) -> None:
+    before = service.classify(picture(1), "a", "b")
+    foreign = "f" * 64
+    version = service.add_adapter(seed=1, base_digest=foreign)
+    for answer in _uses(service, version):
+        problem = problem_of(answer, 500)
+        assert problem["type"] == TYPE_PREFIX + "adapter-unusable"
+        (facts,) = problem["errors"]
+        assert facts["found"] == foreign
+        assert facts["expected"] == service.http.get("/adapters/0").json()["base"]["digest"]
+    _assert_base_answers(service, before)
 
 
 def test_listing_pages_newest_first(service: RunningService) -> None:

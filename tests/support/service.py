@@ -44,9 +44,19 @@ class RunningService:
     http: httpx.Client
     services: Services
 
-    def add_adapter(self, *, seed: int, parent: int = 0, verdict: str = "promoted") -> int:
-        """A new version on the base that really changes the answers; stored, not promoted."""
-        adapter = noisy_adapter(self.services, seed=seed)
+    def add_adapter(
+        self,
+        *,
+        seed: int,
+        parent: int = 0,
+        verdict: str = "promoted",
+        base_digest: str | None = None,
+    ) -> int:
+        """A new version on the base that really changes the answers; stored, not promoted.
+
+        `base_digest` makes its file one of another base encoder.
+        """
+        adapter = noisy_adapter(self.services, seed=seed, base_digest=base_digest)
         data = adapter.to_bytes()
         digest = self.services.store.put(data)
         new = NewAdapter(
@@ -92,8 +102,9 @@ class RunningService:
         return found
 
 
-def noisy_adapter(services: Services, *, seed: int) -> Adapter:
-    """An adapter that moves every fc1 weight of the first block by chance."""
+def noisy_adapter(services: Services, *, seed: int, base_digest: str | None = None) -> Adapter:
+    """An adapter that moves every fc1 weight of the first block by chance; of the base encoder
+    that is served, unless `base_digest` names another."""
     _, base = services.encoder.at(0)
     generator = torch.Generator().manual_seed(seed)
     weights = dict(base.model.named_parameters())
@@ -109,7 +120,7 @@ def noisy_adapter(services: Services, *, seed: int) -> Adapter:
         stacked_on=(),
         base_name=base.name,
         base_pretrained=None,
-        base_digest=base.base_digest,
+        base_digest=base_digest or base.base_digest,
     )
     return Adapter(deltas, provenance)
 
