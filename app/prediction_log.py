@@ -23,9 +23,15 @@ from app.image_keeping import write_with_images
 from app.metrics import Metrics
 from app.settings import Settings
 from registry.artifacts import ArtifactStore, release_artifacts
+from registry.batches import batches
 from registry.errors import RegistryError
-from registry.predictions import NewPrediction, keep_predictions, prune_predictions
-from registry.session import transaction
+from registry.predictions import (
+    NewPrediction,
+    drop_predictions,
+    keep_predictions,
+    surplus_predictions,
+)
+from registry.session import reading, transaction
 
 logger = logging.getLogger(__name__)
 BATCHES_WAITING = 256
@@ -33,6 +39,7 @@ BYTES_WAITING = 256 * 1024 * 1024
 FLUSH_SECONDS = 10.0
 PRUNE_EVERY = 60.0
 PRUNE_SHARE = 16  # of the bytes to keep: written meanwhile, they call for pruning at once
+PRUNED_AT_ONCE = 1000  # whoever waits in `flush` waits for them; the worker takes what is more
 STOP_SECONDS = 5.0
 
 
@@ -143,14 +150,20 @@ class PredictionLog:
         if time.monotonic() < self._prune_at and self._written < self._bytes // PRUNE_SHARE:
             return
         self._prune_at, self._written = time.monotonic() + PRUNE_EVERY, 0
-        keep = timedelta(hours=self._hours)
         try:
-            with transaction(self._engine) as session:
-                unnamed = prune_predictions(
-                    session, keep=keep, keep_bytes=self._bytes, now=datetime.now(UTC)
+            with reading(self._engine) as session:
+                surplus = surplus_predictions(
+                    session,
+                    keep=timedelta(hours=self._hours),
+                    keep_bytes=self._bytes,
+                    now=datetime.now(UTC),
+                    limit=PRUNED_AT_ONCE,
                 )
-            with transaction(self._engine) as session:
-                release_artifacts(session, self._store, unnamed)
+            for ids in batches(surplus):
+                with transaction(self._engine) as session:
+                    unnamed = drop_predictions(session, ids)
+                with transaction(self._engine) as session:
+                    release_artifacts(session, self._store, unnamed)
         except RegistryError as error:
             logger.warning("old predictions are not removed yet: %s", error)
 

@@ -6,7 +6,7 @@ whole file or nothing. Every read verifies the checksum. Remote stores write obj
 Files live outside the database's transactions. The order that loses nothing: put the file; then in
 the transaction that names it, `keep_artifact`; and after a transaction that stopped naming it,
 `release_artifacts` in one of its own. The two take turns, so a file is never removed between being
-found and being named.
+found and being named. What was not released then is found by `unnamed_artifacts` later.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
+from registry.batches import AT_ONCE, batches
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.session import take_turn
 from registry.tables import AdapterRecord, Artifact, ControlImage, Correction, Prediction
@@ -166,21 +167,38 @@ def get_artifact(session: Session, sha256: str) -> Artifact:
 def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> list[str]:
     """Remove those of the files that no row names any more; returns which.
 
-    Call it in a transaction of its own, after the one that stopped naming them has committed.
+    Call it in a transaction of its own, after the one that stopped naming them has committed, and
+    for many files in several: other writers wait until the last one is removed.
     """
     take_turn(session)
-    named = (
+    released: list[str] = []
+    for some in batches(sorted(set(sha256s))):
+        query = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~_named())
+        unnamed = list(session.scalars(query))
+        session.execute(delete(Artifact).where(Artifact.sha256.in_(unnamed)))
+        released += unnamed
+    for sha256 in released:
+        store.delete(sha256)
+    return released
+
+
+def unnamed_artifacts(session: Session, *, after: str = "", limit: int = AT_ONCE) -> list[str]:
+    """Hashes beyond `after`, in order, that no row names: what `release_artifacts` did not reach.
+
+    Only files on record are found. One that is being stored right now is not on record before a row
+    names it, or is found missing by `keep_artifact` and stored again.
+    """
+    query = select(Artifact.sha256).where(Artifact.sha256 > after, ~_named())
+    return list(session.scalars(query.order_by(Artifact.sha256).limit(limit)))
+
+
+def _named() -> ColumnElement[bool]:
+    return (
         exists().where(Correction.image_sha256 == Artifact.sha256)
         | exists().where(AdapterRecord.digest == Artifact.sha256)
         | exists().where(ControlImage.image_sha256 == Artifact.sha256)
         | exists().where(Prediction.image_sha256 == Artifact.sha256)
     )
-    query = select(Artifact.sha256).where(Artifact.sha256.in_(sorted(set(sha256s))), ~named)
-    released = list(session.scalars(query))
-    session.execute(delete(Artifact).where(Artifact.sha256.in_(released)))
-    for sha256 in released:
-        store.delete(sha256)
-    return released
 
 
 def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:

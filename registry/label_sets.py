@@ -49,12 +49,12 @@ def _refuse_to_lose(session: Session, name: str, *, kept: set[str]) -> None:
     used = (
         select(ControlImage.control_set, ControlImage.label)
         .join(ControlSet, ControlSet.name == ControlImage.control_set)
-        .where(ControlSet.label_set == name, ControlImage.label.is_not(None))
+        .where(ControlSet.label_set == name)
         .distinct()
     )
     lost: dict[str, list[str]] = {}
     for control_set, label in session.execute(used.order_by(*used.selected_columns)):
-        if label not in kept:
+        if label is not None and label not in kept:
             lost.setdefault(control_set, []).append(label)
     for control_set, labels in lost.items():
         raise LabelsInUse(label_set=name, control_set=control_set, labels=labels)

@@ -55,12 +55,12 @@ def get_prediction(session: Session, prediction_id: str) -> Prediction:
     return row
 
 
-def prune_predictions(
-    session: Session, *, keep: timedelta, keep_bytes: int, now: datetime
+def surplus_predictions(
+    session: Session, *, keep: timedelta, keep_bytes: int, now: datetime, limit: int | None = None
 ) -> list[str]:
-    """Delete those older than `keep`, and the oldest beyond `keep_bytes` bytes of images.
+    """Ids of those older than `keep` and of the oldest beyond `keep_bytes`, oldest first.
 
-    Returns the hashes to hand to `release_artifacts` once this transaction has committed.
+    Hand them to `drop_predictions`, in batches: a transaction each.
     """
     newest_first = (Prediction.created_at.desc(), Prediction.id.desc())
     sizes = select(
@@ -68,8 +68,19 @@ def prune_predictions(
         Prediction.created_at,
         func.sum(Prediction.bytes).over(order_by=newest_first).label("held"),
     ).subquery()
-    going = select(sizes.c.id).where(
-        or_(sizes.c.created_at < now - keep, sizes.c.held > keep_bytes)
+    surplus = (
+        select(sizes.c.id)
+        .where(or_(sizes.c.created_at < now - keep, sizes.c.held > keep_bytes))
+        .order_by(sizes.c.created_at, sizes.c.id)
+        .limit(limit)
     )
-    pruned = delete(Prediction).where(Prediction.id.in_(going)).returning(Prediction.image_sha256)
-    return sorted(set(session.scalars(pruned.execution_options(synchronize_session=False))))
+    return list(session.scalars(surplus))
+
+
+def drop_predictions(session: Session, ids: Sequence[str]) -> list[str]:
+    """Delete a batch of them.
+
+    Returns the hashes to hand to `release_artifacts` once this transaction has committed.
+    """
+    dropped = delete(Prediction).where(Prediction.id.in_(ids)).returning(Prediction.image_sha256)
+    return sorted(set(session.scalars(dropped.execution_options(synchronize_session=False))))

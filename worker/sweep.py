@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from registry.artifacts import ArtifactStore, release_artifacts
+from registry.artifacts import ArtifactStore, release_artifacts, unnamed_artifacts
+from registry.batches import batches
 from registry.claims import reclaim_expired
 from registry.edit_jobs import due_jobs
 from registry.errors import DatabaseError, StorageError
-from registry.predictions import prune_predictions
+from registry.predictions import drop_predictions, surplus_predictions
 from registry.session import reading, transaction
 from worker.settings import Settings
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
 NUDGE_AGAIN_SECONDS = 5.0
 PRUNE_EVERY_SECONDS = 60.0
+PAUSE_SECONDS = 0.02
+"""Between short transactions in a row: a writer that waits on SQLite looks only now and then."""
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Sweep:
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
             self._pruned_at = time.monotonic()
             self.prune()
+            self.collect()
 
     def reclaim(self) -> list[str]:
         """Queues jobs whose heartbeat stopped, or fails them after too many lost attempts."""
@@ -96,14 +100,29 @@ class Sweep:
             self.nudge("none")
 
     def prune(self) -> None:
-        """Lets go of predictions that are too old or too many, and of their images."""
-        with transaction(self.engine) as session:
-            images = prune_predictions(
+        """Lets go of predictions that are too old or too many."""
+        with reading(self.engine) as session:
+            surplus = surplus_predictions(
                 session,
                 keep=timedelta(hours=self.settings.keep_predictions),
                 keep_bytes=self.settings.keep_bytes,
                 now=datetime.now(UTC),
             )
-        if images:
+        for ids in batches(surplus):
             with transaction(self.engine) as session:
-                release_artifacts(session, self.store, images)
+                drop_predictions(session, ids)
+            if self.stopping.wait(PAUSE_SECONDS):
+                return
+
+    def collect(self) -> None:
+        """Removes files that no row names: images of predictions that went, and whatever was not
+        released where it should have been."""
+        last = ""
+        while not self.stopping.wait(PAUSE_SECONDS):
+            with reading(self.engine) as session:
+                unnamed = unnamed_artifacts(session, after=last)
+            if not unnamed:
+                return
+            with transaction(self.engine) as session:
+                release_artifacts(session, self.store, unnamed)
+            last = unnamed[-1]

@@ -16,9 +16,12 @@ from registry.artifacts import (
     get_artifact,
     keep_artifact,
     release_artifacts,
+    unnamed_artifacts,
 )
+from registry.control_sets import NewControlImage, add_control_images, put_control_set
 from registry.corrections import list_corrections
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
+from registry.label_sets import put_label_set
 from registry.predictions import NewPrediction, keep_predictions
 from tests.support.database import NOON, Memory, sqlite_memory, together
 
@@ -178,6 +181,32 @@ def test_a_file_is_released_only_when_no_row_names_it(memory: Memory) -> None:
         assert (row.bytes, row.media_type) == (3, "image/png")
         with pytest.raises(ArtifactMissing):
             get_artifact(session, unnamed)
+
+
+def test_files_that_no_row_names_are_found_in_order(memory: Memory) -> None:
+    memory.submit({"one": "cat"})
+    with memory.writing() as session:
+        put_label_set(session, "pets", ["cat"], now=NOON)
+        put_control_set(session, "control", label_set="pets", now=NOON)
+        control = NewControlImage(memory.keep(session, b"control"))
+        add_control_images(session, "control", [control])
+        predicted = memory.keep(session, b"predicted")
+        new = NewPrediction("e" * 32, predicted, 0, None, [], [], 3)
+        keep_predictions(session, [new], now=NOON)
+        unnamed = sorted(memory.keep(session, bytes([number])) for number in range(5))
+    with memory.reading() as session:
+        assert unnamed_artifacts(session) == unnamed
+        assert unnamed_artifacts(session, limit=2) == unnamed[:2]
+        assert unnamed_artifacts(session, after=unnamed[1], limit=2) == unnamed[2:4]
+
+
+def test_more_files_can_be_released_than_a_statement_has_parameters(memory: Memory) -> None:
+    with memory.writing() as session:
+        unnamed = memory.keep(session, b"one")
+    with memory.writing() as session:
+        many = [unnamed, *(f"{number:064x}" for number in range(300_000))]
+        assert release_artifacts(session, memory.store, many) == [unnamed]
+    assert not memory.store.exists(unnamed)
 
 
 def test_files_that_were_never_kept_can_be_discarded(memory: Memory) -> None:

@@ -10,10 +10,11 @@ from registry.errors import PredictionMissing
 from registry.identity import new_id
 from registry.predictions import (
     NewPrediction,
+    drop_predictions,
     find_prediction,
     get_prediction,
     keep_predictions,
-    prune_predictions,
+    surplus_predictions,
 )
 from tests.support.database import NOON, Memory
 
@@ -36,8 +37,10 @@ def _keep(memory: Memory, image: bytes, *, at: datetime = NOON) -> str:
 
 
 def _prune(memory: Memory, *, keep: timedelta = DAY, keep_bytes: int = 1000) -> list[str]:
+    with memory.reading() as session:
+        surplus = surplus_predictions(session, keep=keep, keep_bytes=keep_bytes, now=NOON)
     with memory.writing() as session:
-        images = prune_predictions(session, keep=keep, keep_bytes=keep_bytes, now=NOON)
+        images = drop_predictions(session, surplus)
     with memory.writing() as session:
         return release_artifacts(session, memory.store, images)
 
@@ -86,3 +89,10 @@ def test_nothing_is_kept_when_nothing_is_given(memory: Memory) -> None:
     with memory.writing() as session:
         keep_predictions(session, [], now=NOON)
     assert _prune(memory) == []
+
+
+def test_surplus_predictions_are_told_oldest_first_and_only_so_many(memory: Memory) -> None:
+    ids = [_keep(memory, b"one", at=NOON - DAY - timedelta(hours=number)) for number in (2, 3, 1)]
+    with memory.reading() as session:
+        surplus = surplus_predictions(session, keep=DAY, keep_bytes=10**6, now=NOON, limit=2)
+    assert surplus == [ids[1], ids[0]]

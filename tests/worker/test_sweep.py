@@ -6,10 +6,14 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from registry.artifacts import get_artifact, release_artifacts
+from registry.corrections import forget, get_correction
 from registry.edit_jobs import get_job
+from registry.errors import ArtifactMissing
 from registry.identity import new_id
 from registry.predictions import NewPrediction, find_prediction, keep_predictions
 from tests.support.database import Memory, sqlite_memory
@@ -45,6 +49,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def due_job(bench: Bench) -> str:
     return bench.memory.submit({"image": "stop"}, now=LONG_AGO).edit_job.id
+
+
+def files(bench: Bench) -> list[Path]:
+    """All files in the store."""
+    return [file for file in Path(bench.memory.store.url).rglob("*") if file.is_file()]
 
 
 def test_wakes_the_worker_for_a_due_job_once_in_a_while(bench: Bench) -> None:
@@ -110,6 +119,40 @@ def test_lets_old_predictions_and_their_images_go(bench: Bench) -> None:
         assert find_prediction(session, young) is not None
     assert not bench.memory.store.exists(shas[old])
     assert bench.memory.store.exists(shas[young])
+
+
+def test_removes_what_a_failed_release_left(bench: Bench) -> None:
+    kept = bench.memory.submit({"kept": "stop"})
+    correction = bench.memory.submit({"forgotten": "stop"}).corrections[0].id
+    with bench.memory.writing() as session:
+        [forgotten] = forget(session, correction, now=LONG_AGO)  # and nobody releases the image
+    bench.sweep.once()
+    assert not bench.memory.store.exists(forgotten)
+    with bench.memory.reading() as session:
+        with pytest.raises(ArtifactMissing):
+            get_artifact(session, forgotten)
+        image = get_correction(session, kept.corrections[0].id).image_sha256
+    assert bench.memory.store.exists(str(image))
+    assert len(files(bench)) == 2  # version 0 and the image that is kept
+
+
+def test_removes_much_in_short_transactions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.sweep.PAUSE_SECONDS", 0.0)
+    with bench.memory.writing() as session:
+        shas = [bench.memory.keep(session, bytes([number, 1])) for number in range(250)]
+        rows = [NewPrediction(new_id(), sha256, 0, None, ["a"], [], 10) for sha256 in shas]
+        keep_predictions(session, rows, now=LONG_AGO)
+    removed: list[int] = []
+
+    def count(*arguments: Any) -> list[str]:
+        released = release_artifacts(*arguments)
+        removed.append(len(released))
+        return released
+
+    monkeypatch.setattr("worker.sweep.release_artifacts", count)
+    bench.sweep.once()
+    assert removed == [100, 100, 50]
+    assert len(files(bench)) == 1  # version 0
 
 
 def test_a_locked_database_is_only_a_delay(
