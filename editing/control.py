@@ -25,11 +25,12 @@ class ControlSet:
     pixels         uint8 [M, 3, S, S]
     targets        long [M], the right label's row or -1 where it is unknown; None: all unknown
     text_features  fp32 [C, E], unit rows
-    budget         points of accuracy that may be lost, 0 to 100; for a set without any label,
-                   percent of answers that may differ from the base encoder's own
+    budget         points of accuracy that the labelled images may lose, 0 to 100
     seen           bool [M], True for images that this edit's guard term trained on; None: none
     base_features  fp32 [M, E], the base encoder's unit features, where the caller keeps them;
                    None: the gate computes them
+    flip_budget    percent of answers to images without a label that may differ from the base
+                   encoder's own; None: as many percent as `budget` has points
     """
 
     name: str
@@ -39,6 +40,7 @@ class ControlSet:
     budget: float
     seen: Tensor | None = None
     base_features: Tensor | None = None
+    flip_budget: float | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidTask."""
@@ -51,11 +53,16 @@ class ControlSet:
                 raise InvalidTask(reason)
 
     @property
+    def rows(self) -> Tensor:
+        """long [M]: the right label's row, -1 where it is unknown."""
+        if self.targets is None:
+            return torch.full((self.pixels.shape[0],), -1)
+        return self.targets
+
+    @property
     def labelled(self) -> Tensor:
         """bool [M]."""
-        if self.targets is None:
-            return torch.zeros(self.pixels.shape[0], dtype=torch.bool)
-        return self.targets >= 0
+        return self.rows >= 0
 
     def answers(self, features: Tensor) -> Tensor:
         """long [M]: the label each image is given, from unit features [M, E]."""
@@ -66,47 +73,106 @@ class ControlSet:
 class Share:
     """Some images of a control set: percentages before and after, and percent of answers changed.
 
-    Right answers where there are labels; else answers as the base encoder gives them.
+    `before` and `after` are right answers to the `labelled` images; where there is none, answers
+    as the base encoder gives them, to all `n`. `flips` are of all `n`.
     """
 
     n: int
+    labelled: int
     before: float
     after: float
     flips: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"n": self.n, "before": self.before, "after": self.after, "flips": self.flips}
+        return {
+            "n": self.n,
+            "labelled_n": self.labelled,
+            "before": self.before,
+            "after": self.after,
+            "flips": self.flips,
+        }
 
 
 @dataclass(frozen=True)
-class ControlChange:
-    """What a candidate does to one control set; `unseen` is the part no training saw."""
+class Loss:
+    """What one kind of image lost: the labelled ones right answers, the others their answers.
 
-    name: str
-    budget: float
+    lost, unseen_lost   percent of the `n` images of this kind, of its `unseen_n` unseen ones
+    p_value             of what the unseen ones lost beyond the budget
+    """
+
     labelled: bool
-    whole: Share
-    unseen: Share
+    n: int
+    lost: float
+    unseen_n: int
+    unseen_lost: float
+    budget: float
     p_value: float
-    within: bool
+
+    def within(self, significance: float) -> bool:
+        """No more lost than the budget, and on the unseen ones not significantly more."""
+        return self.lost <= self.budget + 1e-6 and self.p_value >= significance
 
     @property
     def complaint(self) -> str:
         what = "points of accuracy" if self.labelled else "percent of its answers"
-        lost = self.whole.before - self.whole.after
-        unseen = self.unseen.before - self.unseen.after
+        where = "labelled" if self.labelled else "unlabelled"
         return (
-            f"control set {self.name!r} loses {lost:.2f} {what} "
-            f"({unseen:.2f} on its {self.unseen.n} unseen images), the budget is {self.budget:g}"
+            f"{self.lost:.2f} {what} on its {self.n} {where} images ({self.unseen_lost:.2f} on the "
+            f"{self.unseen_n} unseen of them), the budget is {self.budget:g}"
         )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "labelled": self.labelled,
+            "n": self.n,
+            "lost": self.lost,
+            "budget": self.budget,
+            "unseen": {"n": self.unseen_n, "lost": self.unseen_lost, "p_value": self.p_value},
+        }
+
+
+@dataclass(frozen=True)
+class ControlChange:
+    """What a candidate does to one control set; `unseen` is the part no training saw.
+
+    `losses` are one for the labelled images, one for the others, whichever there are; each has a
+    budget of its own, and `exceeded` are those that broke it.
+    """
+
+    name: str
+    whole: Share
+    unseen: Share
+    losses: tuple[Loss, ...]
+    exceeded: tuple[Loss, ...]
+
+    @property
+    def within(self) -> bool:
+        return not self.exceeded
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any image is."""
+        return self.losses[0].labelled
+
+    @property
+    def p_value(self) -> float:
+        """The smallest."""
+        return min(loss.p_value for loss in self.losses)
+
+    @property
+    def complaint(self) -> str:
+        what = "; and ".join(loss.complaint for loss in self.exceeded)
+        return f"control set {self.name!r} loses {what}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             **self.whole.to_json(),
-            "budget": self.budget,
+            "budget": self.losses[0].budget,
             "labelled": self.labelled,
             "unseen": {**self.unseen.to_json(), "p_value": self.p_value},
+            "losses": [loss.to_json() for loss in self.losses],
         }
 
 
@@ -115,44 +181,75 @@ def compare(
 ) -> ControlChange:
     """Judge a candidate's answers (long [M]) against the base encoder's.
 
-    Within budget means: no more lost than the budget on all images, and on the unseen ones no loss
-    that is significantly above it.
+    Within budget means, for the labelled images and for the others each: no more lost than the
+    budget on all of them, and on the unseen ones no loss that is significantly above it.
     """
-    unseen = torch.ones_like(control.labelled) if control.seen is None else ~control.seen
-    labelled = bool(control.labelled.any())
-    whole = _share(control, before, after, torch.ones_like(unseen))
-    p_value = _p_value(control, before, after, unseen)
-    within = whole.before - whole.after <= control.budget + 1e-6 and p_value >= significance
-    rest = _share(control, before, after, unseen)
-    return ControlChange(control.name, control.budget, labelled, whole, rest, p_value, within)
-
-
-def _share(control: ControlSet, before: Tensor, after: Tensor, part: Tensor) -> Share:
-    labelled, targets = control.labelled, control.targets
-    flips = _percent(before != after, part)
-    if targets is None or not bool(labelled.any()):
-        whole = 100.0 if bool(part.any()) else 0.0
-        return Share(int(part.sum()), whole, whole - flips, flips)
-    judged = part & labelled
-    return Share(
-        int(part.sum()),
-        _percent(before == targets, judged),
-        _percent(after == targets, judged),
-        flips,
+    labelled = control.labelled
+    everything = torch.ones_like(labelled)
+    unseen = everything if control.seen is None else ~control.seen
+    losses = []
+    if bool(labelled.any()):
+        losses.append(_accuracy_loss(control, before, after, unseen))
+    if not bool(labelled.all()):
+        losses.append(_answers_loss(control, before != after, unseen))
+    return ControlChange(
+        control.name,
+        _share(control, before, after, everything),
+        _share(control, before, after, unseen),
+        tuple(losses),
+        tuple(loss for loss in losses if not loss.within(significance)),
     )
 
 
-def _p_value(control: ControlSet, before: Tensor, after: Tensor, part: Tensor) -> float:
-    labelled, targets = control.labelled, control.targets
-    if targets is None or not bool(labelled.any()):
-        flips = int((before != after)[part].sum())
-        return flip_p_value(flips=flips, images=int(part.sum()), allowed=control.budget / 100)
-    judged = part & labelled
-    right, still = (before == targets)[judged], (after == targets)[judged]
-    return loss_p_value(
-        broken=int((right & ~still).sum()),
-        fixed=int((~right & still).sum()),
-        allowed=control.budget / 100 * judged.sum().item(),
+def _accuracy_loss(control: ControlSet, before: Tensor, after: Tensor, unseen: Tensor) -> Loss:
+    """Of the labelled images."""
+    right, still = before == control.rows, after == control.rows
+    broken, fixed = right & ~still, ~right & still
+    whole, part = control.labelled, control.labelled & unseen
+    return Loss(
+        labelled=True,
+        n=int(whole.sum()),
+        lost=_percent(broken, whole) - _percent(fixed, whole),
+        unseen_n=int(part.sum()),
+        unseen_lost=_percent(broken, part) - _percent(fixed, part),
+        budget=control.budget,
+        p_value=loss_p_value(
+            broken=int((broken & part).sum()),
+            fixed=int((fixed & part).sum()),
+            allowed=control.budget / 100 * part.sum().item(),
+        ),
+    )
+
+
+def _answers_loss(control: ControlSet, flipped: Tensor, unseen: Tensor) -> Loss:
+    """Of the images without a label."""
+    budget = control.budget if control.flip_budget is None else control.flip_budget
+    whole, part = ~control.labelled, ~control.labelled & unseen
+    return Loss(
+        labelled=False,
+        n=int(whole.sum()),
+        lost=_percent(flipped, whole),
+        unseen_n=int(part.sum()),
+        unseen_lost=_percent(flipped, part),
+        budget=budget,
+        p_value=flip_p_value(
+            flips=int((flipped & part).sum()), images=int(part.sum()), allowed=budget / 100
+        ),
+    )
+
+
+def _share(control: ControlSet, before: Tensor, after: Tensor, part: Tensor) -> Share:
+    count, flips = int(part.sum()), _percent(before != after, part)
+    judged = part & control.labelled
+    if not bool(control.labelled.any()):
+        whole = 100.0 if count else 0.0
+        return Share(count, 0, whole, whole - flips, flips)
+    return Share(
+        count,
+        int(judged.sum()),
+        _percent(before == control.rows, judged),
+        _percent(after == control.rows, judged),
+        flips,
     )
 
 

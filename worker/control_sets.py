@@ -64,6 +64,14 @@ class Budgets:
     forgetting: float
     flips: float
 
+    def of(self, plan: ControlPlan, *, labelled: bool) -> Budgets:
+        """A set's own budget is for its labelled images; for the others where none has a label."""
+        if plan.budget is None:
+            return self
+        if labelled:
+            return replace(self, forgetting=plan.budget)
+        return Budgets(plan.budget, plan.budget)
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -125,13 +133,12 @@ class ControlLoader:
             chunk = missing[start : start + CHUNK]
             known = self._know(self.reader.read(chunk))
             self._kept.update(zip((each.image_sha256 for each in chunk), known, strict=True))
-        default = self.budgets.flips if targets is None else self.budgets.forgetting
         return _control_set(
             plan.name,
             [self._kept[sha256] for sha256, _ in plan.images],
             targets,
             self._text(plan.labels, plan.templates),
-            default if plan.budget is None else plan.budget,
+            self.budgets.of(plan, labelled=targets is not None),
         )
 
     def _bundled_set(self, progress: Progress) -> ControlSet:
@@ -144,7 +151,7 @@ class ControlLoader:
                 known += self._know(chunk)
             self._bundled = known
         text = self._text(self.everyday.labels, self.everyday.templates)
-        return _control_set(BUNDLED, self._bundled, None, text, self.budgets.flips)
+        return _control_set(BUNDLED, self._bundled, None, text, self.budgets)
 
     def _know(self, pixels: Tensor) -> list[Known]:
         features = self.base.embed_images(pixels).cpu()
@@ -167,14 +174,15 @@ def _control_set(
     known: Sequence[Known],
     targets: Tensor | None,
     text: Tensor,
-    budget: float,
+    budgets: Budgets,
 ) -> ControlSet:
     return ControlSet(
         name=name,
         pixels=torch.stack([pixels for pixels, _ in known]),
         targets=targets,
         text_features=text,
-        budget=budget,
+        budget=budgets.forgetting,
+        flip_budget=budgets.flips,
         base_features=torch.stack([features for _, features in known]),
     )
 

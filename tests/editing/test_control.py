@@ -13,9 +13,22 @@ BEFORE = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
 
 
 def control(
-    targets: Tensor | None, *, budget: float = 10, seen: Tensor | None = None, images: int = 10
+    targets: Tensor | None,
+    *,
+    budget: float = 10,
+    flip_budget: float | None = None,
+    seen: Tensor | None = None,
+    images: int = 10,
 ) -> ControlSet:
-    return ControlSet("things", random_pixels(images), targets, text_features(), budget, seen)
+    return ControlSet(
+        "things",
+        random_pixels(images),
+        targets,
+        text_features(),
+        budget,
+        seen,
+        flip_budget=flip_budget,
+    )
 
 
 def changed(these: ControlSet, after: Tensor) -> ControlChange:
@@ -30,13 +43,20 @@ def test_a_labelled_set_counts_accuracy_and_flips() -> None:
     assert change.to_json() == {
         "name": "things",
         "n": 10,
+        "labelled_n": 10,
         "before": 90.0,
         "after": 80.0,
         "flips": 20.0,
         "budget": 10,
         "labelled": True,
-        "unseen": {"n": 10, "before": 90.0, "after": 80.0, "flips": 20.0, "p_value": 1.0},
-    }
+        "unseen": {
+            "n": 10, "labelled_n": 10, "before": 90.0, "after": 80.0, "flips": 20.0, "p_value": 1.0
+        },
+        "losses": [
+            {"labelled": True, "n": 10, "lost": 10.0, "budget": 10,
+             "unseen": {"n": 10, "lost": 10.0, "p_value": 1.0}},
+        ],
+    }  # fmt: skip
     assert change.within
 
 
@@ -50,13 +70,46 @@ def test_an_unlabelled_set_counts_flips_against_the_base() -> None:
     assert changed(control(None, budget=20), after).within
 
 
-def test_images_without_a_label_count_for_flips_only() -> None:
+def test_images_without_a_label_are_judged_beside_labelled_ones() -> None:
+    targets = torch.tensor([0, -1, -1, -1, -1, -1, -1, -1, -1, -1])
+    after = BEFORE.clone()
+    after[1:] = 4
+    change = changed(control(targets, budget=0.5, flip_budget=8), after)
+    assert not change.within
+    assert (change.whole.before, change.whole.after, change.whole.flips) == (100, 100, 90)
+    assert (change.whole.n, change.whole.labelled) == (10, 1)
+    assert "100.00 percent of its answers on its 9 unlabelled images" in change.complaint
+    assert "accuracy" not in change.complaint
+    assert changed(control(targets, budget=0.5, flip_budget=100), after).within
+
+
+def test_labelled_images_are_judged_beside_those_without_a_label() -> None:
     targets = torch.tensor([0, 0, 0, 0, 0, -1, -1, -1, -1, -1])
     after = BEFORE.clone()
-    after[5:] = 4
-    change = changed(control(targets, budget=0), after)
-    assert (change.whole.before, change.whole.after, change.whole.flips) == (100, 100, 50)
-    assert change.within
+    after[0] = 3
+    change = changed(control(targets, budget=0.5, flip_budget=100), after)
+    assert not change.within
+    assert "20.00 points of accuracy on its 5 labelled images" in change.complaint
+    found = change.to_json()
+    assert (found["n"], found["labelled_n"], found["budget"]) == (10, 5, 0.5)
+    assert [(one["labelled"], one["n"], one["lost"]) for one in found["losses"]] == [
+        (True, 5, 20.0),
+        (False, 5, 0.0),
+    ]
+
+
+def test_unseen_images_without_a_label_are_tested_beside_labelled_ones() -> None:
+    before = torch.zeros(200, dtype=torch.long)
+    targets = before.clone()
+    targets[1:] = -1
+    after = before.clone()
+    after[180:] = 1  # 10 percent of all, but 20 percent of the unseen half
+    seen = torch.arange(200) < 100
+    these = control(targets, budget=0.5, flip_budget=10.1, seen=seen, images=200)
+    change = compare(these, before, after, significance=0.05)
+    assert change.whole.flips == 10
+    assert change.p_value < 0.05
+    assert not change.within
 
 
 def test_right_answers_gained_make_up_for_those_lost() -> None:

@@ -51,12 +51,13 @@ def plan(
     return ControlPlan("colours", tuple(COLOURS), (), plan_images(images), budget)
 
 
-def test_a_labelled_set_has_targets_and_the_forgetting_budget(
+def test_a_labelled_set_has_targets_and_both_budgets(
     loader: ControlLoader, store: ArtifactStore, base: Encoder
 ) -> None:
     controls = loader.load([plan(store, labelled=4)], guard_images=2, seed=0)
     (control,) = controls.sets
-    assert (control.name, control.budget, controls.bundled) == ("colours", 0.5, False)
+    assert (control.name, controls.bundled) == ("colours", False)
+    assert (control.budget, control.flip_budget) == (0.5, 8.0)
     assert control.targets is not None
     assert sorted(control.targets.tolist()) == [-1, -1, 0, 0, 1, 2]
     assert control.base_features is not None
@@ -68,12 +69,21 @@ def test_a_set_without_labels_has_the_flip_budget(
     loader: ControlLoader, store: ArtifactStore
 ) -> None:
     (control,) = loader.load([plan(store, labelled=0)], guard_images=2, seed=0).sets
-    assert (control.targets, control.budget) == (None, 8.0)
+    assert (control.targets, control.flip_budget) == (None, 8.0)
 
 
 def test_a_set_may_have_a_budget_of_its_own(loader: ControlLoader, store: ArtifactStore) -> None:
     (control,) = loader.load([plan(store, budget=0.0)], guard_images=2, seed=0).sets
     assert control.budget == 0.0
+    (control,) = loader.load([plan(store, labelled=0, budget=1.0)], guard_images=2, seed=0).sets
+    assert control.flip_budget == 1.0
+
+
+def test_one_labelled_image_leaves_the_others_under_the_flip_budget(
+    loader: ControlLoader, store: ArtifactStore
+) -> None:
+    (control,) = loader.load([plan(store, labelled=1, budget=2.0)], guard_images=2, seed=0).sets
+    assert (control.budget, control.flip_budget) == (2.0, 8.0)
 
 
 def test_guard_images_are_marked_and_come_with_the_base_features(
