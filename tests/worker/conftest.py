@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.redis_server import running_redis, why_absent
 from tests.support.running_worker import Desk, Here, WorkerProcesses, open_desk, open_shop
 
 
@@ -32,3 +34,15 @@ def processes(desk: Desk) -> Iterator[WorkerProcesses]:
     processes = WorkerProcesses(desk)
     yield processes
     processes.close()
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """Of a real server, empty; skipped without one, unless EMEND_REQUIRE_REDIS is set."""
+    absent = why_absent()
+    if absent is not None and os.environ.get("EMEND_REQUIRE_REDIS"):
+        pytest.fail(absent)
+    if absent is not None:
+        pytest.skip(absent)
+    with running_redis(tmp_path) as url:
+        yield url
