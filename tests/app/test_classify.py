@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import images
 from tests.support.service import RunningService, data_uri, picture, problem_of
 
 
@@ -110,43 +109,3 @@ def test_65_images_are_too_many_and_64_are_not(shared_service: RunningService) -
 def test_a_request_without_an_image_is_refused(shared_service: RunningService) -> None:
     answer = shared_service.http.post("/classify", json={"labels": ["a"]})
     assert problem_of(answer, 422)["errors"][0]["field"] == "image"
-
-
-HOSTILE = {**images.HOSTILE, "empty": b"", "truncated": images.truncated(picture(1))}
-BOMBS = {"PNG": images.png_bomb(), "TIFF": images.tiff_bomb()}
-ODD = {
-    "animated": images.animated_gif(),
-    "CMYK": images.cmyk_jpeg(),
-    "palette": images.transparent_palette_png(),
-    "16 bits": images.colour_16_bit_png(),
-    "alpha": images.alpha_png(),
-    "rotated": images.rotated_jpeg(),
-    "one pixel": images.photo_bytes(1, 1),
-}
-
-
-@pytest.mark.parametrize("broken", HOSTILE.values(), ids=HOSTILE)
-def test_a_broken_image_is_named_by_its_place(
-    shared_service: RunningService, broken: bytes
-) -> None:
-    files = [("image", picture(1)), ("image", broken)]
-    answer = shared_service.http.post("/classify", files=files, data={"label": "a"})
-    assert problem_of(answer, 422)["errors"][0]["field"] == "image[1]"
-
-
-@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_is_refused_before_it_is_decoded(
-    shared_service: RunningService, bomb: bytes
-) -> None:
-    answer = shared_service.http.post("/classify", files={"image": bomb}, data={"label": "a"})
-    problem = problem_of(answer, 413)
-    assert problem["errors"][0]["width"] == 50_000
-    assert problem["type"].endswith("image-too-many-pixels")
-
-
-@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-def test_an_odd_image_is_answered_like_any_other(
-    shared_service: RunningService, odd: bytes
-) -> None:
-    scores = shared_service.classify(odd, "a", "b")["predictions"][0]["labels"]
-    assert sum(one["score"] for one in scores) == pytest.approx(1)
