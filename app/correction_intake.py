@@ -18,7 +18,7 @@ from app.errors import FieldInvalid
 from app.image_keeping import write_with_images
 from app.images import decoded
 from app.services import Services
-from app.uploads import Upload, read_upload
+from app.uploads import IMAGES_LIMIT, Upload, read_upload
 from registry.errors import ArtifactMissing, PredictionMissing
 from registry.label_sets import find_label_set
 from registry.labels import normalise_label
@@ -67,6 +67,8 @@ async def read_batch(request: Request) -> Batch:
     count = len(upload.images) or len(predictions)
     if count == 0:
         raise FieldInvalid("image", "at least one image, or the id of a prediction, is needed")
+    if count > IMAGES_LIMIT:  # each brings an image, as if it had been sent
+        raise FieldInvalid("prediction", f"{count} predictions; {IMAGES_LIMIT} at most")
     labels = upload.for_each("label", count)
     if labels[0] is None:
         raise FieldInvalid("label", "the correct label is needed")

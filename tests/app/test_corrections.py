@@ -158,6 +158,15 @@ def test_a_prediction_stands_for_its_image(service: RunningService) -> None:
         assert (outside.label_set, outside.vocabulary) == (None, ["stop", "yield"])
 
 
+def test_65_predictions_are_too_many_and_64_are_looked_up(shared_service: RunningService) -> None:
+    content = {"prediction": ["0" * 32] * 65, "label": "a"}
+    problem = problem_of(shared_service.http.post("/corrections", json=content), 422)
+    assert problem["errors"][0]["field"] == "prediction"
+    assert "64" in problem["detail"]
+    content = {"prediction": ["0" * 32] * 64, "label": "a"}
+    problem_of(shared_service.http.post("/corrections", json=content), 404)
+
+
 def test_a_prediction_of_another_image_is_refused(service: RunningService) -> None:
     prediction = service.classify(picture(1), "a", "b")["predictions"][0]["id"]
     data = {"label": "a", "prediction": prediction}
