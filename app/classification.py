@@ -22,6 +22,7 @@ from app.schemas.classify import ClassifyAnswer, LabelScore, Prediction
 from app.served_encoder import ServedEncoder
 from app.settings import Settings
 from app.uploads import read_upload, version_of
+from app.vocabulary_limit import check_size, check_top_k
 from encoder.classifier import TextFeatureCache, build_classifier
 from encoder.preprocessing import Preprocessing
 from registry.identity import new_id
@@ -52,15 +53,15 @@ async def read_question(request: Request) -> Question:
     if not upload.images:
         raise FieldInvalid("image", "at least one image is needed")
     top_k = upload.integer("top_k")
-    if top_k is not None and top_k < 1:
-        raise FieldInvalid("top_k", "at least 1")
+    top_k = TOP_K if top_k is None else top_k
+    check_top_k(top_k)
     return Question(
         images=upload.images,
         labels=upload.texts("label"),
         label_set=upload.text("label_set"),
         templates=upload.texts("template"),
         version=version_of(upload.one("adapter")),
-        top_k=TOP_K if top_k is None else top_k,
+        top_k=top_k,
     )
 
 
@@ -118,13 +119,15 @@ class Classification:
     def _vocabulary(self, question: Question) -> Vocabulary:
         if bool(question.labels) == (question.label_set is not None):
             raise FieldInvalid("label", "give either labels or the name of a label_set")
-        templates = question.templates or None
+        templates = question.templates
         if question.label_set is None:
-            return Vocabulary(None, tuple(normalise_labels(question.labels)), templates)
+            check_size(question.labels, templates)
+            return Vocabulary(None, tuple(normalise_labels(question.labels)), templates or None)
         with reading(self._engine) as session:
             known = get_label_set(session, question.label_set)
-        chosen = templates or tuple(known.templates) or None
-        return Vocabulary(known.name, tuple(known.labels), chosen)
+        chosen = templates or tuple(known.templates)
+        check_size(known.labels, chosen)
+        return Vocabulary(known.name, tuple(known.labels), chosen or None)
 
     def _pixels(self, images: Sequence[bytes], preprocessing: Preprocessing) -> Tensor:
         """Uint8 [B, 3, S, S]."""

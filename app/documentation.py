@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from app.vocabulary_limit import TOP_K_LIMIT
+
 DESCRIPTION = """Fixes the mistakes of a CLIP vision encoder in production.
 
 Send a misclassified image with its correct label to `/corrections`; an edit job fits an adapter, a
@@ -25,6 +27,7 @@ PIXEL = (
 TEXT: dict[str, Any] = {"type": "string"}
 TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
 FILES: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}}
+TOP: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": TOP_K_LIMIT, "default": 5}
 VERSION: dict[str, Any] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "const": "live"}],
     "default": "live",
@@ -58,14 +61,14 @@ CLASSIFY_BODY = _body(
         "label_set": TEXT,
         "template": TEXTS,
         "adapter": VERSION,
-        "top_k": {"type": "integer", "minimum": 1, "default": 5},
+        "top_k": TOP,
     },
     {
         "labels": TEXTS,
         "label_set": TEXT,
         "templates": TEXTS,
         "adapter": VERSION,
-        "top_k": {"type": "integer", "minimum": 1, "default": 5},
+        "top_k": TOP,
     },
     {"images": [PIXEL], "labels": ["stop", "yield"], "adapter": "live", "top_k": 2},
 )

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from app.dependencies import ServicesOf
 from app.json_route import StrictJsonRoute
 from app.schemas.label_sets import LabelSetDetail, LabelSetList, LabelSetRequest
+from app.vocabulary_limit import check_size
 from encoder.classifier import check_templates
 from registry.label_sets import get_label_set, list_label_sets, put_label_set
 from registry.session import reading, transaction
@@ -19,6 +20,7 @@ router = APIRouter(prefix="/label-sets", tags=["label sets"], route_class=Strict
 @router.put("/{name}")
 def define_label_set(name: str, asked: LabelSetRequest, services: ServicesOf) -> LabelSetDetail:
     """Makes a label set or replaces it. No templates means the encoder's own."""
+    check_size(asked.labels, asked.templates or ())
     templates = check_templates(asked.templates) if asked.templates else ()
     with transaction(services.engine) as session:
         row = put_label_set(session, name, asked.labels, templates=templates, now=datetime.now(UTC))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from registry.tables import LabelSet
+
+# Of a million items that are no text the first is told of.
+Texts = Annotated[list[str], Field(fail_fast=True)]
 
 
 class LabelSetRequest(BaseModel):
@@ -19,8 +23,8 @@ class LabelSetRequest(BaseModel):
         },
     )
 
-    labels: list[str]
-    templates: list[str] | None = None
+    labels: Texts
+    templates: Texts | None = None
 
 
 class LabelSetDetail(BaseModel):

@@ -98,6 +98,39 @@ def test_what_cannot_be_answered_is_refused_by_name(
     assert problem_of(answer, status)["type"] == f"urn:emend:problem:{slug}"
 
 
+NUMBERS = [str(number) for number in range(25_001)]
+TOO_MUCH = {
+    "labels": ({"labels": NUMBERS}, "label"),
+    "templates": ({"labels": ["a"], "templates": ["{} " + n for n in NUMBERS[:101]]}, "template"),
+    "one template": ({"labels": ["a"], "templates": ["{}" + "x" * 499]}, "template"),
+    "prompts": (
+        {"labels": NUMBERS[:2_001], "templates": ["{} " + n for n in NUMBERS[:100]]},
+        "label",
+    ),
+    "top_k": ({"labels": ["a"], "top_k": 1_001}, "top_k"),
+}
+
+
+@pytest.mark.parametrize(("fields", "field"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_more_than_the_text_tower_should_read_is_refused(
+    shared_service: RunningService, fields: dict[str, object], field: str
+) -> None:
+    content = {"images": [data_uri(picture(1))], **fields}
+    problem = problem_of(shared_service.http.post("/classify", json=content), 422)
+    assert problem["errors"][0]["field"] == field
+    assert "at most" in problem["detail"]
+
+
+def test_templates_of_a_request_count_with_the_labels_of_a_set(service: RunningService) -> None:
+    labels = NUMBERS[:2_001]
+    content = {"labels": labels, "templates": ["a {}"]}
+    assert service.http.put("/label-sets/numbers", json=content).status_code == 200
+    templates = ["{} " + n for n in NUMBERS[:100]]
+    asked = {"images": [data_uri(picture(1))], "label_set": "numbers", "templates": templates}
+    problem = problem_of(service.http.post("/classify", json=asked), 422)
+    assert "200000 prompts" in problem["detail"]
+
+
 def test_65_images_are_too_many_and_64_are_not(shared_service: RunningService) -> None:
     files = [("image", picture(seed, size=(2, 2))) for seed in range(65)]
     answer = shared_service.http.post("/classify", files=files, data={"label": "a"})
