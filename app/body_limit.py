@@ -9,30 +9,37 @@ from app.errors import BodyTooLarge
 
 
 class BodyLimit:
-    """ASGI middleware. What is over the limit is read and thrown away, up to as much again, so that
-    a client that is still sending hears the 413 and not a broken connection."""
+    """ASGI middleware: one limit for every path."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self.app = app
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "")
-        too_large = announced.isdecimal() and int(announced) > self.limit
-        received = 0
+        if scope["type"] == "http":
+            receive = receive_within(self.limit, scope, receive)
+        await self.app(scope, receive, send)
 
-        async def receive_within_limit() -> Message:
-            nonlocal received
+
+def receive_within(limit: int, scope: Scope, receive: Receive) -> Receive:
+    """``receive`` until the body is over ``limit`` bytes; then it raises `BodyTooLarge`.
+
+    What is over the limit is read and thrown away, up to as much again, so that a client that is
+    still sending hears the 413 and not a broken connection.
+    """
+    announced = Headers(scope=scope).get("content-length", "")
+    too_large = announced.isdecimal() and int(announced) > limit
+    received = 0
+
+    async def receive_within_limit() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        while too_large or received > limit:
+            if not message.get("more_body", False) or received > 2 * limit:
+                raise BodyTooLarge(limit)
             message = await receive()
             received += len(message.get("body", b""))
-            while too_large or received > self.limit:
-                if not message.get("more_body", False) or received > 2 * self.limit:
-                    raise BodyTooLarge(self.limit)
-                message = await receive()
-                received += len(message.get("body", b""))
-            return message
+        return message
 
-        await self.app(scope, receive_within_limit, send)
+    return receive_within_limit
