@@ -121,9 +121,53 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_architecture_page_names_every_room() -> None:
-    page = (ROOT / "ARCHITECTURE.md").read_text()
-    assert not [room for room in (*ROOMS, "migrations", "tests") if f"{room}/" not in page]
+def test_the_architecture_page_shows_every_file_in_its_place() -> None:
+    folders, files = _drawn_tree((ROOT / "ARCHITECTURE.md").read_text())
+    # A folder with nothing drawn in it stands for all that it holds.
+    whole = {one for one in folders if not any(each.startswith(one) for each in files)}
+    kept = {
+        file
+        for file in _files_of_the_checkout()
+        if not file.endswith("/__init__.py") and not any(file.startswith(one) for one in whole)
+    }
+    assert sorted(kept - files) == []
+    assert sorted(file for file in files if not (ROOT / file).is_file()) == []
+    assert sorted(one for one in folders if not (ROOT / one).is_dir()) == []
+    assert {f"{room}/" for room in (*ROOMS, "migrations", "tests")} <= folders
+
+
+def _files_of_the_checkout() -> set[str]:
+    listing = ["git", "ls-files", "-z"]
+    try:
+        done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as why:
+        pytest.skip(f"this is no git checkout: {why}")
+    return {name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()}
+
+
+def _drawn_tree(page: str) -> tuple[set[str], set[str]]:
+    """Folders (with a slash at the end) and files of the first drawing on the page.
+
+    A line holds one folder or some names, then two spaces and a remark; two spaces of indentation
+    are one level; a name without an ending is a Python module, unless a file is called just that.
+    """
+    folders, files = set(), set()
+    above: list[str] = []
+    for line in page.split("```")[1].strip("\n").split("\n"):
+        text = line.lstrip(" ")
+        if not text:
+            continue
+        above = above[: (len(line) - len(text)) // 2]
+        path = "".join(above)
+        names = re.split(" {2,}", text)[0].split(" ")
+        if names[0].endswith("/"):
+            above.append(names[0])
+            folders.add(path + names[0])
+            continue
+        files |= {
+            path + name if (ROOT / path / name).is_file() else f"{path}{name}.py" for name in names
+        }
+    return folders, files
 
 
 def _tree(path: Path) -> ast.Module:

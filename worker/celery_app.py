@@ -12,7 +12,8 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
-from kombu.exceptions import KombuError, OperationalError
+from celery.worker import state
+from kombu.exceptions import ChannelError, KombuError, OperationalError
 
 from registry.broker import QUEUE, TASK, broker_settings
 from registry.errors import BrokerInvalid
@@ -55,10 +56,13 @@ def add_task(app: Celery, run_due_jobs: Callable[[], None]) -> None:
 
 
 def nudge(app: Celery, job_id: str) -> None:
-    """Wakes a worker. A broker that cannot be reached is logged; the next sweep tries again."""
+    """Wakes a worker. A broker that cannot be reached is logged; the next sweep tries again.
+
+    So is one whose files are damaged (ValueError).
+    """
     try:
         app.send_task(TASK, [job_id], queue=QUEUE, retry=False)
-    except (OperationalError, KombuError, OSError) as error:
+    except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:
         log.warning("no nudge for edit job %s: %s", job_id, error)
 
 
