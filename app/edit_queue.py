@@ -28,12 +28,15 @@ class EditQueue:
         self._lock = threading.Lock()
 
     def nudge(self, job_id: str) -> None:
-        """Tells the worker that a job is due. Never raises: the worker finds it all the same."""
-        from kombu.exceptions import KombuError, OperationalError
+        """Tells the worker that a job is due. Never raises: the worker finds it all the same.
+
+        A ValueError is a damaged file of the embedded broker; the worker writes it anew.
+        """
+        from kombu.exceptions import ChannelError, KombuError, OperationalError
 
         try:
             self._connected().send_task(TASK, [job_id], queue=QUEUE, retry=False)
-        except (OperationalError, KombuError, OSError) as error:
+        except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:
             logger.warning("edit job %s waits for the worker's own look: %s", job_id, error)
 
     def _connected(self) -> Celery:

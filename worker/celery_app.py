@@ -12,7 +12,6 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
-from celery.worker import state
 from kombu.exceptions import ChannelError, KombuError, OperationalError
 
 from registry.broker import QUEUE, TASK, broker_settings

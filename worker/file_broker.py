@@ -1,7 +1,9 @@
-"""The embedded broker's reading side, proof against half-written messages.
+"""The embedded broker at the worker's end, proof against half-written files.
 
-Kombu's filesystem transport writes messages in place, so a reader can meet one before its text is
-there and would die of it. Such a message is dropped: it was only a nudge.
+Kombu's filesystem transport writes in place and never syncs, so a reader can meet a file before its
+text is there, or after a power cut without any, and would die of it. Such a message is dropped: it
+was only a nudge. Such a list of an exchange's queues is written anew: all that stands in it is what
+each process binds for itself.
 """
 
 from __future__ import annotations
@@ -24,6 +26,27 @@ class Channel(filesystem.Channel):
         except ValueError as damage:
             log.info("a half-written nudge was dropped: %s", damage)
             raise Empty from damage
+
+    def get_table(self, exchange: str) -> Any:
+        try:
+            return super().get_table(exchange)
+        except ValueError as damage:
+            self._discard_table(exchange, damage)
+            # What this process has bound; the transport's own version reads the file.
+            for binding in (self.state.exchanges or {})[exchange]["table"]:
+                super()._queue_bind(exchange, *binding)
+            return super().get_table(exchange)
+
+    def _queue_bind(self, exchange: str, routing_key: Any, pattern: Any, queue: Any) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except ValueError as damage:
+            self._discard_table(exchange, damage)
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+
+    def _discard_table(self, exchange: str, damage: ValueError) -> None:
+        log.warning("the broker's list of queues was damaged and is written anew: %s", damage)
+        (self.control_folder / f"{exchange}.exchange").unlink(missing_ok=True)
 
 
 class Transport(filesystem.Transport):

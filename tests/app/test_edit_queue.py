@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from kombu.transport import filesystem
+from kombu.transport.virtual.base import BrokerState
 
 from app.edit_queue import EditQueue
 from registry.broker import QUEUE, TASK
@@ -32,3 +34,17 @@ def test_a_broker_that_is_away_is_logged_and_harms_nothing(
         with caplog.at_level(logging.WARNING, logger="app"):
             EditQueue(url, tmp_path).nudge("a job")
     assert "a job" in caplog.text
+
+
+def test_a_damaged_file_of_the_embedded_broker_is_logged_and_harms_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a new process: kombu remembers what it has bound.
+    monkeypatch.setattr(filesystem.Transport, "global_state", BrokerState())
+    queue = EditQueue(None, tmp_path)
+    (tmp_path / f"broker/control/{QUEUE}.exchange").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="app"):
+        queue.nudge("a job")
+    assert "a job" in caplog.text
+    queue.nudge("another job")
+    assert len(list((tmp_path / "broker/messages").iterdir())) == 1
