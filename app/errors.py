@@ -9,6 +9,7 @@ AppError
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
     └── SettingsInvalid · DataFolderUnwritable · DeviceUnavailable · EncoderLost
+        · PredictionLogLost
 """
 
 from __future__ import annotations
@@ -156,3 +157,10 @@ class EncoderLost(StartError):
 
     def __init__(self) -> None:
         super().__init__("the encoder's thread ended unexpectedly; the log says why")
+
+
+class PredictionLogLost(StartError):
+    """The thread that keeps predictions ended by a failure that has no name; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the thread that keeps predictions ended unexpectedly; the log says why")

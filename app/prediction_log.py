@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from app.errors import PredictionLogLost
 from app.image_keeping import write_with_images
 from app.metrics import Metrics
 from app.settings import Settings
@@ -73,6 +74,8 @@ class PredictionLog:
         self._lock = threading.Lock()
         self._prune_at = 0.0  # on the monotonic clock
         self._written = 0  # bytes since the last pruning
+        self._stopping = threading.Event()
+        self.on_failure: Callable[[Exception], None] = _log_failure
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     @property
@@ -86,6 +89,7 @@ class PredictionLog:
 
     def stop(self) -> None:
         """Writes what waits and ends."""
+        self._stopping.set()
         self._waiting.put(None)
         self._thread.join(timeout=STOP_SECONDS)
 
@@ -112,6 +116,13 @@ class PredictionLog:
             logger.warning("predictions are still being written after %g s", FLUSH_SECONDS)
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            if not self._stopping.is_set():
+                self.on_failure(PredictionLogLost())
+
+    def _write_all(self) -> None:
         while True:
             try:
                 item = self._waiting.get(timeout=PRUNE_EVERY)
@@ -170,6 +181,10 @@ class PredictionLog:
     def _lose(self, batch: Sequence[Answered], reason: str) -> None:
         self._metrics.predictions_lost.inc(len(batch))
         logger.warning("%d predictions are not kept: %s", len(batch), reason)
+
+
+def _log_failure(error: Exception) -> None:
+    logger.error("%s", error)
 
 
 def _row(answered: Answered, digest: str) -> NewPrediction:

@@ -30,7 +30,8 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> int:
-    """The exit status: 1 when the encoder could not be loaded, which is said on stderr.
+    """The exit status: 1 when the encoder could not be loaded or a thread that must run ended,
+    which is said on stderr.
 
     Raises what `create_app` raises.
     """
@@ -54,6 +55,7 @@ def serve(settings: Settings) -> int:
         server.should_exit = True
 
     services.encoder.on_failure = fail
+    services.predictions.on_failure = fail
     with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
         server.run()
     return 1 if failures or not server.started else 0

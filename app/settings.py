@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from registry.session import default_url
 
 MEBIBYTE = 1024 * 1024
+EXBIBYTE = MEBIBYTE**3
+TEN_YEARS_HOURS = 10 * 365 * 24
+YEAR_SECONDS = 365 * 24 * 3600
 
 
 class Settings(BaseSettings):
@@ -32,12 +35,12 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     artifacts: str | None = None
     edit_batch: Annotated[int, Field(ge=1)] = 20
-    edit_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    edit_wait: Annotated[float, Field(ge=0, le=YEAR_SECONDS, allow_inf_nan=False)] = 5.0
     max_image_bytes: Annotated[int, Field(ge=1)] = 20 * MEBIBYTE
     max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_request_bytes: Annotated[int, Field(ge=1)] = 256 * MEBIBYTE
-    keep_predictions: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 24.0
-    keep_bytes: Annotated[int, Field(ge=0)] = 1024 * MEBIBYTE
+    keep_predictions: Annotated[float, Field(ge=0, le=TEN_YEARS_HOURS, allow_inf_nan=False)] = 24.0
+    keep_bytes: Annotated[int, Field(ge=0, le=EXBIBYTE)] = 1024 * MEBIBYTE
     threads: Annotated[int, Field(ge=1)] | None = None
     versions_ready: Annotated[int, Field(ge=1)] = 3
 

@@ -7,7 +7,6 @@ job was taken back gets ClaimLost and changes nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from registry.edit_jobs import WAITING, end_job, get_job
 from registry.errors import ClaimLost
 from registry.promotions import find_live_promotion
+from registry.session import storable
 from registry.tables import EditJob
 
 
@@ -102,7 +102,7 @@ def heartbeat(
     """
     values: dict[str, Any] = {"heartbeat": now}
     if progress is not None:
-        values["progress"] = {key: _storable(value) for key, value in progress.items()}
+        values["progress"] = {key: storable(value) for key, value in progress.items()}
     beat = (
         update(EditJob)
         .where(EditJob.id == job_id, EditJob.attempt == attempt, EditJob.status == "running")
@@ -114,10 +114,6 @@ def heartbeat(
     if cancelled is None:
         raise ClaimLost(job_id, attempt)
     return bool(cancelled)
-
-
-def _storable(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def finish_job(

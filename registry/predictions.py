@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from registry.errors import PredictionMissing
+from registry.session import storable
 from registry.tables import Prediction
 
 
@@ -28,14 +29,19 @@ class NewPrediction:
 
 
 def keep_predictions(session: Session, new: Sequence[NewPrediction], *, now: datetime) -> None:
-    """Insert all. Their images must have been kept (`keep_artifact`) in this transaction."""
+    """Insert all. Their images must have been kept (`keep_artifact`) in this transaction.
+
+    A score that is not finite is kept as None.
+    """
     if not new:
         return
     rows = [
         {
             **vars(one),
             "vocabulary": list(one.vocabulary),
-            "answer": [dict(choice) for choice in one.answer],
+            "answer": [
+                {key: storable(value) for key, value in choice.items()} for choice in one.answer
+            ],
             "created_at": now,
         }
         for one in new

@@ -8,6 +8,7 @@ transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -147,6 +148,11 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         if not unusable and not problem.connection_invalidated:
             raise
         raise DatabaseUnavailable(where, str(problem.orig).strip()) from problem
+
+
+def storable(value: Any) -> Any:
+    """None for a number that is not finite, which JSON cannot say; everything else as it is."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json(value: object) -> str:

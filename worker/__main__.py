@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-from worker.celery_app import add_task, make_app, nudge, serve
+from worker.celery_app import add_task, give_up, make_app, nudge, serve
 from worker.due_jobs import run_due_jobs
 from worker.errors import NotReady, WorkerStopping
 from worker.priority import give_way
@@ -67,6 +67,10 @@ def run(stopping: threading.Event) -> int:
         finally:
             busy.clear()
 
+    def end() -> None:
+        stopping.set()
+        give_up()
+
     add_task(app, run_jobs)
     sweep = Sweep(
         engine=workshop.engine,
@@ -76,6 +80,7 @@ def run(stopping: threading.Event) -> int:
         idle=lambda: not busy.is_set(),
         warm_up_is_due=warm_up.is_due,
         stopping=stopping,
+        on_failure=end,
     )
     sweeping = sweep.start()
     log.info("%s edits %s", workshop.name, workshop.base.name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
+from celery.worker import state
 from kombu.exceptions import ChannelError, KombuError, OperationalError
 
 from registry.broker import QUEUE, TASK, broker_settings
@@ -63,6 +64,14 @@ def nudge(app: Celery, job_id: str) -> None:
         app.send_task(TASK, [job_id], queue=QUEUE, retry=False)
     except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:
         log.warning("no nudge for edit job %s: %s", job_id, error)
+
+
+def give_up() -> None:
+    """Ends `serve` with exit code 1 once the running task has ended; from any thread.
+
+    Not by a signal: one that comes before Celery listens would be lost.
+    """
+    state.should_stop = 1  # type: ignore[assignment]
 
 
 def serve(app: Celery, *, name: str, on_stop: Callable[[], None]) -> int:

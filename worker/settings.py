@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from registry.session import default_url
 
 MEBIBYTE = 1024 * 1024
+EXBIBYTE = MEBIBYTE**3
+TEN_YEARS_HOURS = 10 * 365 * 24
 
 
 class Settings(BaseSettings):
@@ -35,8 +37,8 @@ class Settings(BaseSettings):
     flip_budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 8.0
     max_image_bytes: Annotated[int, Field(ge=1)] = 20 * MEBIBYTE
     max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
-    keep_predictions: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 24.0
-    keep_bytes: Annotated[int, Field(ge=0)] = 1024 * MEBIBYTE
+    keep_predictions: Annotated[float, Field(ge=0, le=TEN_YEARS_HOURS, allow_inf_nan=False)] = 24.0
+    keep_bytes: Annotated[int, Field(ge=0, le=EXBIBYTE)] = 1024 * MEBIBYTE
     threads: Annotated[int, Field(ge=1)] | None = None
     # A running job whose heartbeat is older than the lease belongs to nobody.
     lease: Annotated[float, Field(gt=0, le=3600)] = 10.0

@@ -35,7 +35,9 @@ PAUSE_SECONDS = 0.02
 class Sweep:
     """`idle` tells whether this process runs no job; a busy worker needs no waking.
 
-    `warm_up_is_due` tells whether an idle worker has something to compute ahead.
+    `warm_up_is_due` tells whether an idle worker has something to compute ahead. `on_failure` is
+    called when the thread ends by a failure that has no name here: without it no job that lost its
+    worker would ever be taken back.
     """
 
     engine: Engine
@@ -45,6 +47,7 @@ class Sweep:
     idle: Callable[[], bool]
     warm_up_is_due: Callable[[], bool]
     stopping: threading.Event
+    on_failure: Callable[[], None]
     _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
     _pruned_at: float = -PRUNE_EVERY_SECONDS
 
@@ -55,12 +58,17 @@ class Sweep:
         return thread
 
     def _run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                self.once()
-            except (DatabaseError, StorageError) as error:
-                log.warning("the sweep comes back later: %s", error)
-            self.stopping.wait(EVERY_SECONDS)
+        try:
+            while not self.stopping.is_set():
+                try:
+                    self.once()
+                except (DatabaseError, StorageError) as error:
+                    log.warning("the sweep comes back later: %s", error)
+                self.stopping.wait(EVERY_SECONDS)
+        finally:
+            if not self.stopping.is_set():
+                log.error("the sweep ended unexpectedly; the worker ends too")
+                self.on_failure()
 
     def once(self) -> None:
         """One round. Raises DatabaseUnavailable, StorageFull, StorageUnavailable."""

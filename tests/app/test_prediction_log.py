@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from app import prediction_log
+from app.errors import PredictionLogLost
+from app.prediction_log import Answered
 from registry.errors import StorageFull
+from registry.identity import new_id
 from registry.session import reading
 from registry.tables import Prediction
 from tests.support.service import RunningService, picture, problem_of, running_service
@@ -99,3 +103,29 @@ def test_what_cannot_be_kept_is_counted_and_harms_no_answer(
         what="both to be counted",
     )
     assert "emend_predictions_waiting 0.0" in service.http.get("/metrics").text
+
+
+def _answered(image: bytes, scores: dict[str, float]) -> Answered:
+    answer = [{"label": label, "score": score} for label, score in scores.items()]
+    return Answered(new_id(), image, 0, None, tuple(scores), answer, datetime.now(UTC))
+
+
+def test_a_score_that_is_no_number_is_kept_as_none(service: RunningService) -> None:
+    service.services.predictions.keep([_answered(picture(1), {"a": float("nan"), "b": 0.5})])
+    (row,) = _kept(service)
+    assert row.answer == [{"label": "a", "score": None}, {"label": "b", "score": 0.5}]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_unexpected_end_is_reported(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OverflowError("date value out of range")
+
+    failures: list[Exception] = []
+    monkeypatch.setattr(service.services.predictions, "on_failure", failures.append)
+    monkeypatch.setattr(prediction_log, "surplus_predictions", fail)
+    service.classify(picture(1), "a")
+    (failure,) = wait_for(lambda: failures, seconds=10, what="the failure to be noticed")
+    assert isinstance(failure, PredictionLogLost)

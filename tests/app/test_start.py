@@ -12,8 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.errors import DeviceUnavailable
+from app.errors import DeviceUnavailable, SettingsInvalid
 from app.served_encoder import check_device
+from app.start import read_settings
 from registry import schema
 from registry.session import default_url, open_database
 from tests.support.service import ROOT, environment, picture, run_app, running_service
@@ -58,6 +59,22 @@ def test_a_wrong_setting(
     tmp_path: Path, command: str, settings: dict[str, str], named: str
 ) -> None:
     assert named in _one_sentence(run_app(tmp_path, command, **settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMEND_EDIT_WAIT", "1e12"),
+        ("EMEND_KEEP_PREDICTIONS", "99999999"),
+        ("EMEND_KEEP_BYTES", "1" + "0" * 30),
+    ],
+)
+def test_a_number_that_no_clock_or_database_holds(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=f"{name}: .*less than or equal"):
+        read_settings()
 
 
 def test_a_data_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

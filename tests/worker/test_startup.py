@@ -48,6 +48,18 @@ def test_names_every_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EMEND_KEEP_PREDICTIONS", "99999999"), ("EMEND_KEEP_BYTES", "1" + "0" * 30)],
+)
+def test_a_number_that_no_clock_or_database_holds_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(NotReady, match=f"{name}: .*less than or equal"):
+        read_settings()
+
+
 def test_a_broker_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="redis://"):
         make_app(Settings(data=tmp_path, broker_url="amqp://guest:secret@here"))

@@ -30,6 +30,7 @@ class Bench:
         self.idle = True
         self.warm_up = False
         self.stopping = threading.Event()
+        self.failed = threading.Event()
         self.sweep = Sweep(
             engine=memory.engine,
             store=memory.store,
@@ -38,6 +39,7 @@ class Bench:
             idle=lambda: self.idle,
             warm_up_is_due=lambda: self.warm_up,
             stopping=self.stopping,
+            on_failure=self.failed.set,
         )
 
 
@@ -174,3 +176,23 @@ def test_a_locked_database_is_only_a_delay(
     thread.join(timeout=10)
     assert not thread.is_alive()
     assert "it is locked" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_unexpected_end_is_reported(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> list[str]:
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr("worker.sweep.surplus_predictions", fail)
+    thread = bench.sweep.start()
+    thread.join(timeout=10)
+    assert bench.failed.is_set()
+    assert "ended unexpectedly" in caplog.text
+
+
+def test_a_stop_is_no_failure(bench: Bench) -> None:
+    bench.stopping.set()
+    bench.sweep.start().join(timeout=10)
+    assert not bench.failed.is_set()

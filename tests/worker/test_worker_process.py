@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 
 import psutil
+from sqlalchemy import text
 
 from registry.edit_jobs import cancel_job
 from registry.session import transaction
@@ -80,3 +81,14 @@ def test_says_in_one_sentence_why_it_cannot_start(processes: WorkerProcesses) ->
     assert worker.wait(timeout=60) == 1
     assert "The worker cannot start: no encoder '/dev/null'" in processes.log().splitlines()[-1]
     assert "Traceback" not in processes.log()
+
+
+def test_ends_when_it_can_no_longer_look_after_jobs(desk: Desk, processes: WorkerProcesses) -> None:
+    desk.correct(PICTURES[:1])
+    with desk.engine.begin() as connection:  # a row that nobody foresaw
+        connection.execute(
+            text("UPDATE edit_jobs SET status = 'running', progress = '{', heartbeat = :long_ago"),
+            {"long_ago": "2000-01-01 00:00:00.000000"},
+        )
+    assert processes.start().wait(timeout=60) == 1
+    assert "the sweep ended unexpectedly" in processes.log()
