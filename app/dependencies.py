@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, HTTPException, Path, Query, Request
 
+from app.errors import FieldInvalid
 from app.services import Services
+from app.uploads import WITHOUT_NUL
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    """Async, because FastAPI takes a thread for whatever is not."""
     services: Services = request.app.state.services
     return services
+
+
+async def refuse_nul(request: Request) -> None:
+    """No database can hold NUL, so nothing has a name with it: a path with one is not found, and a
+    query with one is refused. Raises `HTTPException`, `FieldInvalid`."""
+    if any("\0" in str(value) for value in request.path_params.values()):
+        raise HTTPException(404)
+    for name, value in request.query_params.multi_items():
+        if "\0" in name + value:
+            raise FieldInvalid(name, WITHOUT_NUL)
 
 
 ServicesOf = Annotated[Services, Depends(_services)]

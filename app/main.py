@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from app.body_limit import BodyLimit
+from app.dependencies import refuse_nul
 from app.documentation import DESCRIPTION, RESPONSES, add_documentation
 from app.metrics import RequestMeter
 from app.problems import answer_with_problems
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=running,
         responses=RESPONSES,
+        dependencies=[Depends(refuse_nul)],
         docs_url=None,
         redoc_url=None,
     )

@@ -35,6 +35,8 @@ PLURALS = {
     "predictions": "prediction",
 }
 DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.ASCII | re.IGNORECASE)
+NUL_ESCAPED = rb"\u0000"
+WITHOUT_NUL = "text may not hold the NUL character"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 SMALL = 64 * 1024  # bytes of JSON; parsing so many takes about a millisecond
@@ -56,7 +58,7 @@ class Upload:
             if not isinstance(value, str):
                 raise FieldInvalid(name, f"text was expected, not {value!r}")
             if "\0" in value:
-                raise FieldInvalid(name, "text may not hold the NUL character")
+                raise FieldInvalid(name, WITHOUT_NUL)
         return tuple(str(value) for value in values)
 
     def text(self, name: str) -> str | None:
@@ -193,8 +195,11 @@ async def parse_aside(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
 
 
 def parse_json(body: bytes) -> Any:
-    """Strict JSON in UTF-8: no NaN, no infinity (not even as a number too large to hold), no half
-    of a surrogate pair, which no database could store. Raises `JsonInvalid`."""
+    """Strict JSON in UTF-8: no NaN, no infinity (not even as a number too large to hold), and,
+    because no database could store them, no NUL and no half of a surrogate pair.
+
+    Raises `JsonInvalid`.
+    """
 
     def refuse(constant: str) -> Never:
         raise JsonInvalid(f"{constant} is not a JSON number")
@@ -208,6 +213,8 @@ def parse_json(body: bytes) -> Any:
         content = json.loads(text, parse_constant=refuse, parse_float=finite)
         if SURROGATE.search(body):
             json.dumps(content, ensure_ascii=False).encode()
+        if NUL_ESCAPED in body:  # or a backslash that is meant, and five characters
+            _refuse_nul(content)
     except json.JSONDecodeError as error:
         raise JsonInvalid(f"{error.msg} at character {error.pos}") from error
     except UnicodeError as error:
@@ -217,6 +224,19 @@ def parse_json(body: bytes) -> Any:
     except RecursionError as error:
         raise JsonInvalid("it is nested too deeply") from error
     return content
+
+
+def _refuse_nul(content: Any) -> None:
+    """Looks at every text, names of fields too. Raises `JsonInvalid`."""
+    waiting = [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            waiting += part
+        elif isinstance(part, str) and "\0" in part:
+            raise JsonInvalid(WITHOUT_NUL)
 
 
 def version_of(reference: Value | None) -> int | None:
