@@ -15,6 +15,11 @@ from client.emend_client import EmendClient
 
 READY_SECONDS = 180.0  # a cold start imports torch twice and hashes the encoder
 STOP_SECONDS = 30.0
+PREFIX = "EMEND_"
+# How a service computes may be inherited. Where it keeps its data, and where it is reached, may
+# not: what is shown or measured here would be learnt by whatever service these name.
+INHERITED = frozenset({"EMEND_DEVICE", "EMEND_PRECISION", "EMEND_THREADS", "EMEND_LAB"})
+ENCODER = frozenset({"EMEND_ENCODER", "EMEND_PRETRAINED"})
 
 
 class ServiceEnded(Exception):
@@ -28,6 +33,20 @@ class ServiceEnded(Exception):
         )
 
 
+def environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """``inherited`` with ``settings`` and, of its own settings, only those that do no harm.
+
+    The inherited encoder is kept as well, unless ``settings`` name another.
+    """
+    harmless = INHERITED if settings.keys() & ENCODER else INHERITED | ENCODER
+    kept = {
+        name: value
+        for name, value in inherited.items()
+        if not name.upper().startswith(PREFIX) or name.upper() in harmless
+    }
+    return {**kept, **settings}
+
+
 def free_port() -> int:
     """A loopback port that nothing listens on at this moment."""
     with socket.socket() as probe:
@@ -39,21 +58,22 @@ def free_port() -> int:
 class LocalService:
     """``python -m supervisor`` on a free port over the folder ``data``.
 
-    ``settings`` are environment variables (``EMEND_...``) on top of this process's own. The log
-    goes to ``data/service.log``.
+    ``settings`` are environment variables (``EMEND_...``); of this process's own only the harmless
+    ones are handed on (:func:`environment`). The log goes to ``data/service.log``.
     """
 
     def __init__(self, data: Path, settings: Mapping[str, str] | None = None) -> None:
         self.log = data / "service.log"
         self.url = f"http://127.0.0.1:{free_port()}"
         own = {"EMEND_DATA": str(data), "EMEND_PORT": self.url.rsplit(":", 1)[1]}
+        own |= settings or {}
         data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 # The guard ends the service when this process ends, however it ends.
                 [sys.executable, "-m", "supervisor.guard", "supervisor"],
                 stdin=subprocess.PIPE,
-                env={**os.environ, **own, **(settings or {})},
+                env=environment(os.environ, own),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C then reaches this process alone, which stops the service.
