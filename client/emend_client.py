@@ -6,6 +6,7 @@ most :data:`IMAGES_PER_REQUEST`, the contract's limit.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 
 IMAGES_PER_REQUEST = 64
+ASK_EVERY = 0.5
+SILENCE_SECONDS = 60.0
 ENDED = ("succeeded", "rejected", "failed", "cancelled")
 Json = dict[str, Any]
 
@@ -162,10 +165,15 @@ class EmendClient:
                     yield json.loads(line.removeprefix("data:"))
 
     def wait_job(self, job: str, *, progress: Callable[[Json], None] = lambda _: None) -> Json:
-        """Follow a job to its end. Raises :class:`JobEnded` unless it succeeded."""
+        """Follow a job to its end, through restarts of the service.
+
+        Raises :class:`JobEnded` unless it succeeded, and what kept the service from answering for
+        :data:`SILENCE_SECONDS`.
+        """
         state: Json = {}
-        for state in self.events(job):
-            progress(state)
+        with contextlib.suppress(httpx.TransportError):
+            for state in self.events(job):
+                progress(state)
         if state.get("status") not in ENDED:  # the stream broke off: ask until it ends
             state = self._poll(job, progress)
         if state["status"] != "succeeded":
@@ -173,12 +181,19 @@ class EmendClient:
         return state
 
     def _poll(self, job: str, progress: Callable[[Json], None]) -> Json:
+        heard = time.monotonic()
         while True:
-            state = self.get(f"/edit-jobs/{job}")
-            progress(state)
-            if state["status"] in ENDED:
-                return state
-            time.sleep(0.5)
+            try:
+                state = self.get(f"/edit-jobs/{job}")
+            except (httpx.TransportError, EmendError) as failure:
+                if not _passes(failure) or time.monotonic() - heard > SILENCE_SECONDS:
+                    raise
+            else:
+                heard = time.monotonic()
+                progress(state)
+                if state["status"] in ENDED:
+                    return state
+            time.sleep(ASK_EVERY)
 
     def promote(self, version: int, reason: str) -> Json:
         """Make a version live; an earlier one is a rollback."""
@@ -188,6 +203,11 @@ class EmendClient:
     def adapter(self, version: int | str = "live") -> Json:
         """An adapter's description."""
         return self.get(f"/adapters/{version}")
+
+
+def _passes(failure: httpx.TransportError | EmendError) -> bool:
+    """Whether asking again can help: nobody answered, or the service was not ready to."""
+    return not isinstance(failure, EmendError) or failure.status == 503
 
 
 def _files(images: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes]]]:

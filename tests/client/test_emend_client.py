@@ -6,20 +6,29 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
+import httpx
 import pytest
 
-from client import EmendClient, EmendError, JobEnded
+from client import EmendClient, EmendError, JobEnded, emend_client
 
 
 class Answers(BaseHTTPRequestHandler):
     """A few paths of the contract, answered from a script."""
+
+    script: ClassVar[list[int]] = []
 
     def do_GET(self) -> None:
         if self.path == "/edit-jobs/1/events":
             states = [{"id": "1", "status": s, "adapter": None} for s in ("queued", "rejected")]
             body = "".join(f"data: {json.dumps(state)}\n\n" for state in states)
             self._send(200, body.encode(), "text/event-stream")
+        elif self.path == "/edit-jobs/2/events":
+            body = f"data: {json.dumps({'id': '2', 'status': 'running'})}\n\n"
+            self._send(200, body.encode(), "text/event-stream", missing=1)
+        elif self.path == "/edit-jobs/2":
+            self._answer_from(self.script)
         elif self.path == "/health/ready":
             self._send(200, b"{}", "application/json")
         else:
@@ -32,10 +41,18 @@ class Answers(BaseHTTPRequestHandler):
         predictions = [{"id": str(i), "labels": [{"label": "a"}]} for i in range(count)]
         self._send(200, json.dumps({"predictions": predictions}).encode(), "application/json")
 
-    def _send(self, status: int, body: bytes, media_type: str) -> None:
+    def _answer_from(self, script: list[int]) -> None:
+        """The next status of the script; 0 ends the connection without an answer."""
+        status = script.pop(0)
+        state = {"id": "2", "status": "succeeded", "adapter": 1}
+        if status:
+            self._send(status, json.dumps(state).encode(), "application/json")
+        self.close_connection = True
+
+    def _send(self, status: int, body: bytes, media_type: str, *, missing: int = 0) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + missing))
         self.end_headers()
         self.wfile.write(body)
 
@@ -71,6 +88,46 @@ def test_a_job_that_did_not_succeed_is_an_error_after_its_progress(service: Emen
     with pytest.raises(JobEnded, match="rejected"):
         service.wait_job("1", progress=lambda job: seen.append(job["status"]))
     assert seen == ["queued", "rejected"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emend_client, "ASK_EVERY", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_job_is_followed_through_a_restart(service: EmendClient) -> None:
+    seen: list[str] = []
+    Answers.script[:] = [0, 503, 0, 200]
+    ended = service.wait_job("2", progress=lambda job: seen.append(job["status"]))
+    assert ended["adapter"] == 1
+    assert seen == ["running", "succeeded"]
+    assert Answers.script == []
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("script", "error"), [([0, 0, 0], httpx.TransportError), ([503] * 3, EmendError)]
+)
+def test_a_service_that_stays_away_is_an_error(
+    service: EmendClient,
+    monkeypatch: pytest.MonkeyPatch,
+    script: list[int],
+    error: type[Exception],
+) -> None:
+    monkeypatch.setattr(emend_client, "SILENCE_SECONDS", 0.0)
+    Answers.script[:] = script
+    with pytest.raises(error):
+        service.wait_job("2")
+    assert len(Answers.script) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_answer_that_will_not_change_is_not_asked_for_again(service: EmendClient) -> None:
+    Answers.script[:] = [404, 200]
+    with pytest.raises(EmendError, match="404"):
+        service.wait_job("2")
+    assert Answers.script == [200]
 
 
 def test_waiting_for_a_service_that_ended_stops_at_once() -> None:
