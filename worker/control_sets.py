@@ -108,7 +108,7 @@ class ControlLoader:
         seed: int,
         progress: Progress = silent,
     ) -> Controls:
-        """Raises ImageUnreadable, ControlLabelUnknown, and what `progress` raises."""
+        """Raises ImageUnreadable, StorageUnavailable, ControlLabelUnknown; what progress raises."""
         filled = [plan for plan in plans if plan.images]
         self._forget_all_but(filled)
         sets = [self._registry_set(plan, progress) for plan in filled]

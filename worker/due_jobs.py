@@ -13,8 +13,9 @@ from typing import Any
 
 from editing.errors import EditCancelled, EditError
 from encoder.errors import EncoderError
-from registry.claims import claim_job, fail_job, finish_job, release_job
-from registry.errors import ClaimLost, DatabaseUnavailable, RegistryError
+from registry.claims import claim_job, fail_job, finish_job, heartbeat, release_job
+from registry.edit_jobs import WAITING
+from registry.errors import ClaimLost, DatabaseUnavailable, RegistryError, StorageUnavailable
 from registry.session import transaction
 from registry.tables import EditJob
 from worker.edit_job import run_edit
@@ -38,8 +39,9 @@ def run_due_jobs(workshop: Workshop) -> None:
 def run_claimed(workshop: Workshop, job: EditJob) -> None:
     """Runs a claimed job and records how it ended.
 
-    What nobody foresaw is recorded as the job's error and raised again. A database that cannot be
-    reached is raised only: the claim runs out and the job returns to the queue.
+    What nobody foresaw is recorded as the job's error and raised again. A database or a store that
+    cannot be reached is raised only: the claim runs out and the job returns to the queue, as often
+    as attempts may be lost.
     """
     log.info("edit job %s begins, attempt %d, on version %s", job.id, job.attempt, job.parent)
     try:
@@ -55,6 +57,9 @@ def _run_and_record(workshop: Workshop, job: EditJob) -> None:
     except EditCancelled:
         _end_cancelled(workshop, job)
     except (ClaimLost, ClaimMoved, DatabaseUnavailable):
+        raise
+    except StorageUnavailable as outage:
+        _note(workshop, job, outage)
         raise
     except JobInterrupted as interruption:
         _give_back(workshop, job, interruption)
@@ -83,6 +88,13 @@ def _end_cancelled(workshop: Workshop, job: EditJob) -> None:
     with transaction(workshop.engine) as session:
         finish_job(session, job.id, job.attempt, status="cancelled", now=datetime.now(UTC))
     log.info("edit job %s cancelled", job.id)
+
+
+def _note(workshop: Workshop, job: EditJob, outage: StorageUnavailable) -> None:
+    """Keeps with the job what this attempt is lost to; its last one then says so."""
+    progress = {**WAITING, "trouble": str(outage)}
+    with transaction(workshop.engine) as session:
+        heartbeat(session, job.id, job.attempt, progress=progress, now=datetime.now(UTC))
 
 
 def _give_back(workshop: Workshop, job: EditJob, interruption: JobInterrupted) -> None:

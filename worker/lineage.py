@@ -90,7 +90,7 @@ def is_forgotten(engine: Engine, image_sha256: str) -> bool:
 def merge_chain(base: Encoder, store: ArtifactStore, digests: Sequence[str]) -> Encoder:
     """The version that these adapter files make.
 
-    Raises encoder.errors.AdapterError, ArtifactMissing, ArtifactCorrupt.
+    Raises encoder.errors.AdapterError, ArtifactMissing, ArtifactCorrupt, StorageUnavailable.
     """
     adapters = [Adapter.from_bytes(store.get(digest), digest=digest) for digest in digests]
     return base.merged(adapters)

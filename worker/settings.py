@@ -35,8 +35,6 @@ class Settings(BaseSettings):
     # unlabelled one may flip, where the control set names no budget of its own.
     forgetting_budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.5
     flip_budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 8.0
-    max_image_bytes: Annotated[int, Field(ge=1)] = 20 * MEBIBYTE
-    max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     keep_predictions: Annotated[float, Field(ge=0, le=TEN_YEARS_HOURS, allow_inf_nan=False)] = 24.0
     keep_bytes: Annotated[int, Field(ge=0, le=EXBIBYTE)] = 1024 * MEBIBYTE
     threads: Annotated[int, Field(ge=1)] | None = None

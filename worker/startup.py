@@ -126,9 +126,7 @@ def _assemble(
     everyday: Everyday,
 ) -> Workshop:
     cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")
-    reader = ImageReader(
-        store, base.preprocessing, settings.max_image_bytes, settings.max_image_pixels
-    )
+    reader = ImageReader(store, base.preprocessing)
     budgets = Budgets(settings.forgetting_budget, settings.flip_budget)
     return Workshop(
         name=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",

@@ -5,6 +5,7 @@ Legend: B images, S image side.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from encoder.errors import ImageError
 from encoder.images import decode_image
 from encoder.preprocessing import Preprocessing
 from registry.artifacts import ArtifactStore
-from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageUnavailable
+from registry.errors import ArtifactCorrupt, ArtifactMissing
 from worker.errors import ImageUnreadable
 
 DECODING_THREADS = 4
+NO_LIMIT = sys.maxsize
+"""The operator's limits are for new images; lowered, they must leave accepted ones readable."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,9 @@ class ImageReader:
 
     store: ArtifactStore
     preprocessing: Preprocessing
-    max_bytes: int
-    max_pixels: int
 
     def read(self, wanted: Sequence[Wanted]) -> Tensor:
-        """uint8 [B, 3, S, S], in order. Raises ImageUnreadable."""
+        """uint8 [B, 3, S, S], in order. Raises ImageUnreadable, StorageUnavailable."""
         side = self.preprocessing.image_size
         if not wanted:
             return torch.empty(0, 3, side, side, dtype=torch.uint8)
@@ -50,7 +51,7 @@ class ImageReader:
     def _read_one(self, wanted: Wanted) -> Tensor:
         try:
             data = self.store.get(wanted.image_sha256)
-            image = decode_image(data, max_bytes=self.max_bytes, max_pixels=self.max_pixels)
-        except (ImageError, ArtifactMissing, ArtifactCorrupt, StorageUnavailable) as error:
+            image = decode_image(data, max_bytes=NO_LIMIT, max_pixels=NO_LIMIT)
+        except (ImageError, ArtifactMissing, ArtifactCorrupt) as error:
             raise ImageUnreadable(wanted.image_sha256, wanted.owner, str(error)) from error
         return self.preprocessing.to_pixels(image)

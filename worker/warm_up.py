@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from encoder.errors import EncoderError
 from registry.control_sets import control_counts, list_control_sets
+from registry.errors import StorageUnavailable
 from registry.session import reading
 from worker.errors import WorkerError, WorkerStopping
 from worker.lineage import control_plans
@@ -48,6 +49,9 @@ class WarmUp:
             self.workshop.controls.load(plans, guard_images=0, seed=0, progress=self._keep_going)
         except WorkerStopping:
             return
+        except StorageUnavailable as outage:
+            self._ready = None
+            log.warning("the control sets are loaded later: %s", outage)
         except (WorkerError, EncoderError) as error:
             log.warning("the control sets are not ready: %s", error)
 

@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def loader(base: Encoder, store: ArtifactStore) -> ControlLoader:
-    reader = ImageReader(store, base.preprocessing, max_bytes=10_000, max_pixels=10_000)
+    reader = ImageReader(store, base.preprocessing)
     return ControlLoader(base, reader, TextFeatureCache(1000), EVERYDAY, Budgets(0.5, 8.0))
 
 

@@ -7,7 +7,9 @@ import torch
 
 from encoder.preprocessing import Preprocessing
 from registry.artifacts import ArtifactStore
+from registry.errors import StorageUnavailable
 from tests.support.running_worker import picture
+from tests.support.storage import block
 from worker.errors import ImageUnreadable
 from worker.stored_images import ImageReader, Wanted
 
@@ -19,8 +21,8 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path)
 
 
-def reader(store: ArtifactStore, *, max_bytes: int = 10_000) -> ImageReader:
-    return ImageReader(store, PREPROCESSING, max_bytes=max_bytes, max_pixels=10_000)
+def reader(store: ArtifactStore) -> ImageReader:
+    return ImageReader(store, PREPROCESSING)
 
 
 def test_reads_in_order(store: ArtifactStore) -> None:
@@ -46,7 +48,8 @@ def test_names_what_is_damaged(store: ArtifactStore) -> None:
         assert caught.value.image_sha256 == sha256
 
 
-def test_keeps_to_the_limits(store: ArtifactStore) -> None:
+def test_a_store_in_trouble_is_no_fault_of_the_image(store: ArtifactStore) -> None:
     sha256 = store.put(picture("sea", 0))
-    with pytest.raises(ImageUnreadable, match="limit is 10"):
-        reader(store, max_bytes=10).read([Wanted(sha256, "correction 7")])
+    block(store, sha256)
+    with pytest.raises(StorageUnavailable):
+        reader(store).read([Wanted(sha256, "correction 7")])

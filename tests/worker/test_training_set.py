@@ -94,7 +94,7 @@ def test_the_draw_is_the_same_every_time() -> None:
 
 def test_the_task_guards_half_of_each_control_set_among_the_labels_of_all(tmp_path: Path) -> None:
     base, store, cache = tiny_encoder(), ArtifactStore(tmp_path), TextFeatureCache(1000)
-    reader = ImageReader(store, base.preprocessing, max_bytes=10_000, max_pixels=10_000)
+    reader = ImageReader(store, base.preprocessing)
     stored = {
         name: {store.put(picture(label, number)): label for label in COLOURS}
         for number, name in enumerate(("colours", "lights"))
