@@ -127,7 +127,7 @@ def start_job(
         if session.scalar(closed) is not None:
             return get_job(session, gathering.id)
     live = live_promotion(session).version
-    joining = _unapplied(session, live)
+    joining = unapplied(session, live)
     if correction_ids is not None:
         for unknown in sorted(set(correction_ids) - set(joining)):
             raise CorrectionMissing(unknown)
@@ -166,13 +166,20 @@ def add_to_job(session: Session, job_id: str, correction_ids: Sequence[str]) -> 
     )
 
 
-def _unapplied(session: Session, live: int) -> list[str]:
-    """Corrections whose latest job ended without them being in the live version."""
+def unapplied(session: Session, live: int) -> list[str]:
+    """Ids of the corrections whose latest job ended without them being in the live version, oldest
+    first."""
     ancestry = walk(live, AdapterRecord.parent)
+    fitted = select(AdapterCorrection.correction_id).where(
+        AdapterCorrection.version.in_(select(ancestry.c.version))
+    )
     query = (
         select(Correction.id)
         .join(EditJob, Correction.edit_job_id == EditJob.id)
         .where(
+            Correction.id.not_in(
+                fitted
+            ),  # in an earlier job, or a refused version made live by hand
             Correction.superseded_by.is_(None),
             Correction.forgotten_at.is_(None),
             or_(

@@ -2,6 +2,9 @@
 
 Holding the gathering job is a compare-and-set on its row, so a correction that was accepted is in
 the job before any worker can claim it, or in the next one.
+
+Sending the same again has no effect while the correction is under way or in the live version. Where
+it came to nothing (its job failed or was rejected, its version was rolled back) it is tried again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from registry.edit_jobs import (
     find_open_job,
     get_job,
     open_job,
+    unapplied,
 )
 from registry.errors import (
     ArtifactMissing,
@@ -32,6 +36,7 @@ from registry.errors import (
 from registry.identity import new_id
 from registry.label_sets import get_label_set
 from registry.labels import normalise_label, normalise_note
+from registry.promotions import live_promotion
 from registry.session import take_turn
 from registry.tables import Artifact, Correction, EditJob
 
@@ -59,7 +64,8 @@ class SubmittedCorrection:
 
 @dataclass(frozen=True)
 class Submission:
-    """One answer an item, in order, and the job they joined (a duplicate's: the one it is in)."""
+    """One answer an item, in order, and the job they joined; when all are duplicates without
+    effect, the one that the first of them is in."""
 
     corrections: list[SubmittedCorrection]
     edit_job: EditJob
@@ -80,9 +86,11 @@ def submit(
 ) -> Submission:
     """Accept all of the items, or none: any error leaves the transaction to be rolled back.
 
-    They join the job that is gathering, or open one with this method, config and seed, which
-    starts `wait` after that, or as soon as `batch` corrections have gathered. The images must have
-    been kept (`keep_artifact`) before, in this transaction.
+    They, and duplicates of corrections that came to nothing, join the job that is gathering, or
+    open one with this method, config and seed, which starts `wait` after that, or as soon as
+    `batch` corrections have gathered. The images must have been kept (`keep_artifact`) before, in
+    this transaction. With `replace` an item takes the place of an earlier one that has another
+    label or another label set.
 
     Raises EmptySubmission, LabelInvalid, LabelOutsideSet, NoteInvalid, LabelSetMissing,
     ArtifactMissing, and CorrectionConflict when an image has another label already (unless
@@ -95,12 +103,13 @@ def submit(
     wanted = _one_label_an_image(items)
     earlier = _live_by_image(session, list(wanted))
     fresh = _not_known_yet(wanted, earlier, replace=replace)
-    if not fresh:
+    again = _to_try_again(session, [earlier[image].id for image in wanted if image not in fresh])
+    if not fresh and not again:
         job = get_job(session, earlier[items[0].image_sha256].edit_job_id)
         return Submission(_answers(items, {}, earlier), job)
     job = _gathering_job(
         session,
-        count=len(fresh),
+        count=len(fresh) + len(again),
         batch=batch,
         starts_at=now + wait,
         now=now,
@@ -113,6 +122,7 @@ def submit(
     superseded = [earlier[image] for image in fresh if image in earlier]
     _supersede(session, {known.id: ids[str(known.image_sha256)] for known in superseded})
     _insert(session, fresh, ids, job_id=job.id, now=now)
+    add_to_job(session, job.id, again)
     cancel_emptied_jobs(session, [known.edit_job_id for known in superseded], now=now)
     return Submission(_answers(items, ids, earlier), get_job(session, job.id))
 
@@ -156,12 +166,26 @@ def _not_known_yet(
     fresh: dict[str, NewCorrection] = {}
     for image, item in wanted.items():
         known = earlier.get(image)
-        if known is not None and known.label == item.label:
+        if known is not None and _same(item, known, replace=replace):
             continue
         if known is not None and not replace:
             raise _conflict(item, known.label, known.id)
         fresh[image] = item
     return fresh
+
+
+def _same(item: NewCorrection, known: Correction, *, replace: bool) -> bool:
+    """Whether the item says nothing new; another label set does, to whoever asks to replace."""
+    other_set = item.label_set is not None and item.label_set != known.label_set
+    return item.label == known.label and not (replace and other_set)
+
+
+def _to_try_again(session: Session, known: Sequence[str]) -> list[str]:
+    """Those of the known corrections that are neither under way nor in the live version."""
+    if not known:
+        return []
+    unsettled = set(unapplied(session, live_promotion(session).version))
+    return [correction_id for correction_id in known if correction_id in unsettled]
 
 
 def _conflict(item: NewCorrection, label: str, correction_id: str | None) -> CorrectionConflict:
@@ -243,6 +267,8 @@ def _insert(
     job_id: str,
     now: datetime,
 ) -> None:
+    if not fresh:
+        return
     rows = [
         {
             "id": ids[image],

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from registry.claims import claim_job
+from registry.claims import claim_job, fail_job
 from registry.corrections import get_correction, job_corrections, list_corrections
 from registry.edit_jobs import get_job, list_jobs
 from registry.errors import (
@@ -18,16 +18,17 @@ from registry.errors import (
     NoteInvalid,
 )
 from registry.label_sets import put_label_set
-from registry.submissions import NewCorrection, submit
+from registry.promotions import live_promotion, promote
+from registry.submissions import NewCorrection, Submission, submit
 from registry.tables import Correction, EditJob
 from tests.support.database import BASE, NOON, WAIT, Memory, together
 
 
-def _submit(memory: Memory, *items: NewCorrection) -> None:
+def _submit(memory: Memory, *items: NewCorrection, replace: bool = False) -> None:
     with memory.writing() as session:
         for image in (b"one", b"two"):
             memory.keep(session, image)
-        submit(session, items, replace=False, base_digest=BASE, batch=20, wait=WAIT, now=NOON)
+        submit(session, items, replace=replace, base_digest=BASE, batch=20, wait=WAIT, now=NOON)
 
 
 def _image(memory: Memory, data: bytes) -> str:
@@ -68,6 +69,90 @@ def test_the_same_image_with_the_same_label_is_a_duplicate(memory: Memory) -> No
     assert again.edit_job.id == first.edit_job.id
     assert again.edit_job.size == 1
     assert _stored(memory) == (1, 1)
+
+
+def _promote(memory: Memory, version: int) -> None:
+    with memory.writing() as session:
+        live = live_promotion(session)
+        promote(session, version, replaces=live.id, reason="by hand", now=NOON)
+
+
+def _expect_another_try(memory: Memory, again: Submission, labels: list[str]) -> None:
+    """The answer's job runs next, with the corrections of these labels."""
+    assert (again.edit_job.status, again.edit_job.size) == ("queued", len(labels))
+    job = memory.claim()
+    assert job is not None
+    assert job.id == again.edit_job.id
+    with memory.reading() as session:
+        assert [row.label for row in job_corrections(session, job.id)] == labels
+
+
+def test_the_same_again_after_a_rollback_is_a_duplicate_that_is_tried_again(memory: Memory) -> None:
+    memory.edit({"one": "cat", "two": "dog"})
+    with memory.reading() as session:
+        first = {row.label: row.id for row in list_corrections(session).items}
+    _promote(memory, 0)
+    again = memory.submit({"one": "cat"})
+    [answer] = again.corrections
+    assert (answer.status, answer.id, answer.duplicate_of) == ("duplicate", *[first["cat"]] * 2)
+    with memory.reading() as session:
+        assert get_correction(session, first["cat"]).state == "pending"
+    _expect_another_try(memory, again, ["cat"])
+    assert _stored(memory) == (2, 2)
+
+
+def test_the_same_again_after_a_rejected_or_failed_job_is_tried_again(memory: Memory) -> None:
+    memory.edit({"one": "cat"}, verdict="rejected")
+    memory.submit({"two": "dog"})
+    job = memory.claim()
+    assert job is not None
+    with memory.writing() as session:
+        fail_job(session, job.id, job.attempt, error={"detail": "NaN"}, now=NOON)
+    again = memory.submit({"two": "dog", "three": "owl", "one": "cat"})
+    statuses = [one.status for one in again.corrections]
+    assert statuses == ["duplicate", "accepted", "duplicate"]
+    _expect_another_try(memory, again, ["cat", "dog", "owl"])
+
+
+def test_what_is_tried_again_fills_a_batch(memory: Memory) -> None:
+    memory.edit({"one": "cat", "two": "dog"}, verdict="rejected")
+    memory.submit({"three": "owl"}, batch=3)
+    full = memory.submit({"one": "cat", "two": "dog"}, batch=3).edit_job
+    assert (full.open, full.starts_at, full.size) == (False, NOON, 3)
+
+
+def test_the_same_again_without_need_has_no_effect(memory: Memory) -> None:
+    memory.edit({"one": "cat"})
+    assert memory.submit({"one": "cat"}).edit_job.status == "succeeded", "applied"
+    waiting = memory.submit({"two": "dog"})
+    for _ in range(2):  # in the queue, then running
+        again = memory.submit({"two": "dog"})
+        assert (again.edit_job.id, again.edit_job.size) == (waiting.edit_job.id, 1)
+        memory.claim()
+    assert _stored(memory) == (2, 2)
+
+
+def test_the_same_again_has_no_effect_once_its_refused_version_is_live(memory: Memory) -> None:
+    version = memory.edit({"one": "cat"}, verdict="rejected")
+    _promote(memory, version)
+    assert memory.submit({"one": "cat"}).edit_job.status == "rejected"
+    assert _stored(memory) == (1, 1)
+
+
+def test_another_label_set_is_taken_when_told_so(memory: Memory) -> None:
+    with memory.writing() as session:
+        for name in ("pets", "animals"):
+            put_label_set(session, name, ["cat", name], now=NOON)
+    image = _image(memory, b"one")
+    _submit(memory, NewCorrection(image, "cat", "pets"))
+    _submit(memory, NewCorrection(image, "cat", "animals"))
+    assert _stored(memory) == (1, 1), "the same label is a duplicate"
+    for label_set in ("animals", "animals", None):
+        _submit(memory, NewCorrection(image, "cat", label_set), replace=True)
+    with memory.reading() as session:
+        newer, earlier = list_corrections(session).items
+        assert (newer.label_set, newer.state) == ("animals", "pending")
+        assert (earlier.label_set, earlier.superseded_by) == ("pets", newer.id)
 
 
 def test_an_image_twice_in_one_submission_is_taken_once(memory: Memory) -> None:
