@@ -19,7 +19,7 @@ from registry.errors import ClaimLost, DatabaseUnavailable, RegistryError, Stora
 from registry.session import transaction
 from registry.tables import EditJob
 from worker.edit_job import run_edit
-from worker.errors import ClaimMoved, JobInterrupted, WorkerError
+from worker.errors import ClaimMoved, JobInterrupted, WorkerError, WorkerStopping
 from worker.heartbeat import Pulse
 from worker.workshop import Workshop
 
@@ -98,8 +98,12 @@ def _note(workshop: Workshop, job: EditJob, outage: StorageUnavailable) -> None:
 
 
 def _give_back(workshop: Workshop, job: EditJob, interruption: JobInterrupted) -> None:
-    with transaction(workshop.engine) as session:
-        release_job(session, job.id, job.attempt, now=datetime.now(UTC))
+    try:
+        with transaction(workshop.engine) as session:
+            release_job(session, job.id, job.attempt, now=datetime.now(UTC))
+    except ClaimLost:
+        if not isinstance(interruption, WorkerStopping):  # then its pulse has given it back
+            raise
     log.info("edit job %s returns to the queue: %s", job.id, interruption)
 
 

@@ -2,6 +2,9 @@
 
 A thread of its own with a connection of its own, so that a long step never costs the claim. The
 working thread calls `report` between steps; what the pulse has learnt is raised there.
+
+When the worker is asked to stop, the pulse itself gives the claim back: the working thread may be
+in a long step and be killed before its end, and a stop must not count as a lost attempt.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from editing.errors import EditCancelled
-from registry.claims import heartbeat
+from registry.claims import heartbeat, release_job
 from registry.errors import ClaimLost, DatabaseUnavailable, StorageFull
 from registry.promotions import live_promotion
 from registry.session import transaction
@@ -26,6 +29,8 @@ from registry.tables import EditJob
 from worker.errors import ClaimMoved, LiveChanged, WorkerStopping
 
 log = logging.getLogger(__name__)
+LOOK_EVERY_SECONDS = 0.25
+"""For a wish to stop, however seldom the heart beats."""
 
 
 class Pulse:
@@ -91,14 +96,29 @@ class Pulse:
         last_beat = time.monotonic()
         while not self._ended.is_set() and self._bad_news is None:
             try:
-                self._bad_news = self._beat()
+                self._bad_news = self._release() if self._stopping() else self._beat()
                 last_beat = time.monotonic()
             except (DatabaseUnavailable, StorageFull) as error:
                 log.warning("The heartbeat of edit job %s was not written: %s", self._job_id, error)
                 if time.monotonic() - last_beat > self._lease:
                     self._bad_news = ClaimMoved(self._job_id, self._attempt)
-            self._wake.wait(self._every)
-            self._wake.clear()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until the next beat: sooner with a new phase, at the end of the work, or at a stop."""
+        until = time.monotonic() + self._every
+        while not self._wake.wait(min(self._every, LOOK_EVERY_SECONDS)):
+            if self._stopping() or time.monotonic() >= until:
+                break
+        self._wake.clear()
+
+    def _release(self) -> Exception:
+        with transaction(self._engine) as session:
+            try:
+                release_job(session, self._job_id, self._attempt, now=datetime.now(UTC))
+            except ClaimLost:
+                return ClaimMoved(self._job_id, self._attempt)
+        return WorkerStopping()
 
     def _beat(self) -> Exception | None:
         with transaction(self._engine) as session:

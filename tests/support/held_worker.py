@@ -1,7 +1,8 @@
-"""`python -m tests.support.held_worker FOLDER [PHASE]`: the worker, stopped where a test wants.
+"""`python -m tests.support.held_worker FOLDER [PHASE [deaf]]`: the worker, stopped for a test.
 
 When a job reaches PHASE, FOLDER/held appears and the job goes no further until FOLDER/go exists.
-Its pulse beats on. The list of everyday things is a short one, which a tiny encoder does not mind.
+Its pulse beats on; a deaf job does not listen to it, as in one long step. The list of everyday
+things is a short one, which a tiny encoder does not mind.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from worker.heartbeat import Pulse
 LOOK_EVERY_SECONDS = 0.02
 
 
-def hold(folder: Path, held_phase: str) -> None:
-    """Makes every report of this phase wait for FOLDER/go, still hearing the pulse's bad news."""
+def hold(folder: Path, held_phase: str, *, deaf: bool) -> None:
+    """Makes every report of this phase wait for FOLDER/go, hearing the pulse's bad news or not."""
     report = Pulse.report
 
     def held_report(self: Pulse, phase: str, step: int, steps: int, loss: float | None) -> None:
@@ -30,7 +31,8 @@ def hold(folder: Path, held_phase: str) -> None:
         pause = threading.Event()
         while not (folder / "go").exists():
             pause.wait(LOOK_EVERY_SECONDS)
-            report(self, phase, step, steps, loss)
+            if not deaf:
+                report(self, phase, step, steps, loss)
 
     Pulse.report = held_report  # type: ignore[method-assign]
 
@@ -38,5 +40,5 @@ def hold(folder: Path, held_phase: str) -> None:
 if __name__ == "__main__":
     setattr(startup, "read_everyday", lambda: EVERYDAY)  # noqa: B010 (it is imported there)
     if len(sys.argv) > 2:
-        hold(Path(sys.argv[1]), sys.argv[2])
+        hold(Path(sys.argv[1]), sys.argv[2], deaf="deaf" in sys.argv[3:])
     leave(main())

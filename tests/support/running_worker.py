@@ -213,14 +213,16 @@ class WorkerProcesses:
     desk: Desk
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, hold: str | None = None, **settings: str) -> subprocess.Popen[bytes]:
-        """One that is stopped at the phase `hold` of every job until `go`."""
+    def start(
+        self, hold: str | None = None, *, deaf: bool = False, **settings: str
+    ) -> subprocess.Popen[bytes]:
+        """One that is stopped at the phase `hold` of every job until `go`, `deaf` to its pulse."""
         self.hold_again()
         command = [sys.executable, "-m", "tests.support.held_worker", str(self.desk.folder)]
         extra = {f"EMEND_{key}": value for key, value in settings.items()}
         with (self.desk.folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                command + ([hold] if hold else []),
+                command + ([hold] if hold else []) + (["deaf"] if deaf else []),
                 env={**os.environ, **self.desk.settings, **extra},
                 stdout=log,
                 stderr=subprocess.STDOUT,

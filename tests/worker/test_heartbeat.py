@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from editing.errors import EditCancelled
-from registry.claims import reclaim_expired
+from registry.claims import finish_job, reclaim_expired
 from registry.edit_jobs import cancel_job, get_job
 from registry.promotions import live_promotion, promote
 from registry.tables import EditJob
@@ -50,6 +51,8 @@ def reports_until(pulse: Pulse, news: type[Exception]) -> bool:
             pulse.report("training", 1, 9, 0.5)
         except news:
             return True
+        except WorkerStopping:  # said by `report` itself until the pulse has news
+            return False
         return False
 
     return wait_for(heard, seconds=10, what=news.__name__)
@@ -108,6 +111,28 @@ def test_stops_the_work_when_the_worker_stops(memory: Memory, job: EditJob) -> N
         pytest.raises(WorkerStopping),
     ):
         beating.report("training", 0, 9, None)
+
+
+def test_gives_the_job_back_while_the_work_is_in_a_long_step(memory: Memory, job: EditJob) -> None:
+    stopping = threading.Event()
+    beats_rarely = Pulse(
+        memory.engine, job, parent=0, every=600, lease=10, stopping=stopping.is_set
+    )
+    with beats_rarely as beating:
+        beating.report("training", 0, 9, None)
+        stopping.set()
+        wait_for(lambda: stored(memory, job).status == "queued", seconds=10, what="the release")
+        with pytest.raises(WorkerStopping):
+            beating.report("training", 1, 9, None)
+    assert (stored(memory, job).lost, stored(memory, job).worker) == (0, None)
+
+
+def test_a_job_that_ended_before_the_stop_stays_as_it_is(memory: Memory, job: EditJob) -> None:
+    with memory.writing() as session:
+        finish_job(session, job.id, job.attempt, status="cancelled", now=datetime.now(UTC))
+    with pulse(memory, job, stopping=lambda: True) as beating:
+        assert reports_until(beating, ClaimMoved)
+    assert stored(memory, job).status == "cancelled"
 
 
 def test_beats_no_more_once_the_work_is_done(memory: Memory, job: EditJob) -> None:

@@ -76,6 +76,21 @@ def test_cancelled_overtaken_and_stopped_while_training(
     assert desk.promoted() == [0, 1, 0, 2]
 
 
+def test_stopped_and_killed_in_a_long_step_the_job_has_lost_no_attempt(
+    desk: Desk, processes: WorkerProcesses
+) -> None:
+    job_id = desk.correct(PICTURES).edit_job.id
+    worker = processes.start(hold="training", deaf=True, MAX_ATTEMPTS="1", LEASE="60")
+    processes.wait_until_held()
+    worker.terminate()
+    processes.wait(lambda: desk.job(job_id).status == "queued", "the job to be given back")
+    assert worker.poll() is None
+    processes.kill(worker)
+    processes.start(MAX_ATTEMPTS="1")
+    job = processes.wait_until_ended(job_id)
+    assert (job.status, job.attempt, job.lost) == ("succeeded", 2, 0)
+
+
 def test_says_in_one_sentence_why_it_cannot_start(processes: WorkerProcesses) -> None:
     worker = processes.start(ENCODER=os.devnull)
     assert worker.wait(timeout=60) == 1
