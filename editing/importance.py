@@ -30,12 +30,13 @@ def mean_gradients(
     """Mean gradient of the task's loss by weight name, fp32, for every attention and fc1 weight.
 
     Over all images `pixels` [N, 3, S, S] as they are (no augmentation), taken in `order` [N];
-    batches are weighted by their size and summed in fp32.
+    batches are weighted by their size and summed in fp32. A last batch of one joins the one before
+    it, because an in-batch loss is not defined for it.
     Raises VanishingGradient when it is zero everywhere, or not defined for a batch.
     """
     names = [name for block in tower.blocks for name in (*block.attention, *block.fc1)]
     weights = {name: vision.weight(name).clone().requires_grad_() for name in names}
-    batches = torch.split(order, batch_size)
+    batches = _batches(order, batch_size)
     for step, batch in enumerate(batches):
         progress("scoring", step, len(batches), None)
         features = vision(pixels[batch], weights)
@@ -45,6 +46,13 @@ def mean_gradients(
     if not any(bool(gradient.any()) for gradient in gradients.values()):
         raise VanishingGradient(objective.name, "no label competes with the right ones")
     return gradients
+
+
+def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    batches = list(torch.split(order, batch_size))
+    if batch_size > 1 and len(batches) > 1 and batches[-1].numel() == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def spread_classes(targets: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import LAYOUTS, state_bytes, tiny_encoder
 
 
-def gradients_of(encoder: Encoder, task: EditTask, *, batch_size: int) -> dict[str, Tensor]:
-    config = quick_config()
+def gradients_of(
+    encoder: Encoder, task: EditTask, *, batch_size: int, loss: str = "cross-entropy"
+) -> dict[str, Tensor]:
+    config = quick_config(loss=loss)
     return mean_gradients(
         VisionFunction(encoder, precision="fp32"),
         encoder.tower,
@@ -45,7 +47,7 @@ def only(task: EditTask, position: int) -> EditTask:
 def test_batches_are_weighted_by_their_size(layout: str) -> None:
     encoder, task = tiny_encoder(layout), edit_task([0, 1, 2, 3, 0])
     whole = gradients_of(encoder, task, batch_size=5)
-    uneven = gradients_of(encoder, task, batch_size=2)  # batches of 2, 2 and 1
+    uneven = gradients_of(encoder, task, batch_size=3)  # batches of 3 and 2
     alone = [gradients_of(encoder, only(task, position), batch_size=1) for position in range(5)]
     for name, gradient in whole.items():
         mean = torch.stack([each[name] for each in alone]).mean(dim=0)
@@ -92,6 +94,18 @@ def test_a_vocabulary_of_one_label_teaches_nothing() -> None:
     allowed[:, 2] = True
     with pytest.raises(VanishingGradient, match="no label competes"):
         gradients_of(tiny_encoder(), replace(task, allowed=allowed), batch_size=2)
+
+
+@pytest.mark.parametrize("images", [3, 5])
+def test_the_in_batch_loss_never_meets_a_last_batch_of_one(images: int) -> None:
+    encoder, task = tiny_encoder(), edit_task([*range(images)])
+    gradients = gradients_of(encoder, task, batch_size=2, loss="contrastive")
+    assert any(bool(gradient.any()) for gradient in gradients.values())
+
+
+def test_the_in_batch_loss_refuses_batches_of_one() -> None:
+    with pytest.raises(VanishingGradient, match="a single image"):
+        gradients_of(tiny_encoder(), edit_task([0, 1]), batch_size=1, loss="contrastive")
 
 
 def test_classes_are_spread_over_the_order() -> None:
