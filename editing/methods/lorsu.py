@@ -7,6 +7,7 @@ output projection, and the biases of fc1 and of all heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from editing.augmentation import Augmentation
 from editing.fewshot import EditTask
 from editing.importance import mean_gradients, spread_classes
 from editing.objective import Objective
@@ -45,10 +47,17 @@ class LorsuConfig(TrainingConfig):
 
     @classmethod
     def code_parity(cls) -> LorsuConfig:
-        """The authors' code of v2: what it trains and its numbers, where they are known."""
+        """The authors' code of v2: what it trains and its numbers, where they are known.
+
+        What it does not have is off: our guard term, further rounds, early stop and small jobs.
+        The stretch is RandomResizedCrop's own; by how much it jitters is not known.
+        """
         return cls(
             mode="code-parity", rank=64, alpha=64, fc1_fraction=0.1, batch_size=16,
             epochs=5, learning_rate=1e-5, fc1_learning_rate=1e-5,
+            rounds=1, growth=1, min_steps=0, small_job_rate=1, stop_margin=100,
+            guard_weight=0, guard_answers_weight=0, guard_images=0,
+            augmentation=Augmentation(crop=0.9, stretch=math.log(4 / 3), rotation=0),
         )  # fmt: skip
 
 

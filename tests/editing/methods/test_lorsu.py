@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -223,6 +224,26 @@ def test_the_authors_config_is_theirs() -> None:
     config = LorsuConfig.code_parity()
     assert (config.mode, config.rank, config.alpha) == ("code-parity", 64, 64)
     assert (config.fc1_fraction, config.batch_size, config.epochs) == (0.1, 16, 5)
+    assert (config.learning_rate, config.fc1_learning_rate) == (1e-5, 1e-5)
+
+
+def test_the_authors_config_has_nothing_of_ours() -> None:
+    config = LorsuConfig.code_parity()
+    assert (config.rounds, config.growth, config.stop_margin) == (1, 1, 100)
+    assert [config.steps_for(images) for images in (20, 860)] == [6, 269]  # five passes
+    assert [config.rate_for(images) for images in (20, 860)] == [1, 1]
+    assert (config.guard_weight, config.guard_answers_weight, config.guard_images) == (0, 0, 0)
+    varied = config.augmentation
+    assert (varied.crop, varied.rotation) == (0.9, 0)
+    assert math.exp(varied.stretch) == pytest.approx(4 / 3)
+    assert min(varied.jitter, varied.grayscale) > 0
+
+
+def test_the_authors_config_fits() -> None:
+    task = edit_task([0, 1, 2, 3])
+    fitted = fit(tiny_encoder(), task, LorsuConfig.code_parity(), seed=0)
+    assert fitted.history.steps == 5
+    assert not fitted.history.stopped_early
 
 
 def test_two_hundred_corrections_of_forty_three_classes_are_learned() -> None:
