@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.base_row import live_promotion_of
 from app.schemas.adapters import AdapterDetail, AdapterPage
+from app.services import Services
 from app.uploads import version_of
-from registry.adapters import correction_counts, list_adapters
+from registry.adapters import correction_counts, get_adapter, list_adapters
 from registry.promotions import find_live_promotion, promotions_of
+from registry.session import reading
 from registry.tables import AdapterRecord
 
 
@@ -38,6 +40,18 @@ def describe(
         )
         for row in rows
     ]
+
+
+def served_detail(services: Services, reference: str) -> AdapterDetail:
+    """A version in full; if it is told to be live, it answers here by now.
+
+    Raises `FieldInvalid`, `AdapterMissing`.
+    """
+    with reading(services.engine) as session:
+        row = get_adapter(session, find_version(session, reference))
+        detail = describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
+    services.encoder.catch_up()
+    return detail
 
 
 def page_of_adapters(

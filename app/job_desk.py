@@ -45,11 +45,15 @@ def served_state(services: Services, job_id: str) -> EditJobDetail:
     return state
 
 
-def page_of_jobs(engine: Engine, cursor: str | None, limit: int) -> EditJobPage:
-    """One page of jobs, newest first. Raises `CursorInvalid`."""
-    with reading(engine) as session:
+def served_page(services: Services, cursor: str | None, limit: int) -> EditJobPage:
+    """One page of jobs, newest first; what they made live answers here by now.
+
+    Raises `CursorInvalid`.
+    """
+    with reading(services.engine) as session:
         page = list_jobs(session, cursor=cursor, limit=limit)
         joined = correction_ids_of(session, [job.id for job in page.items])
+    services.encoder.catch_up()
     return EditJobPage(
         edit_jobs=[EditJobDetail.of(job, joined[job.id]) for job in page.items],
         next=page.next_cursor,

@@ -29,6 +29,7 @@ from registry.artifacts import ArtifactStore
 from registry.errors import RegistryError
 from registry.promotions import live_promotion
 from registry.session import reading, transaction
+from registry.tables import Promotion
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.2
@@ -49,6 +50,7 @@ class ServedEncoder:
         self._pool: EncoderPool | None = None
         self._reason: str | None = LOADING
         self._unserved: str | None = None
+        self._failed: int | None = None  # the promotion that could not be built when last tried
         self._stopping = threading.Event()
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="served-encoder", daemon=True)
@@ -112,23 +114,44 @@ class ServedEncoder:
     def refresh(self) -> None:
         """Serves whatever promotion is the last one, from now on."""
         with self._swapping:
-            with reading(self._engine) as session:
-                version = live_promotion(session).version
-            if self.pool.live[0] != version or self._reason is not None:
-                self.pool.swap_live(version)
-                self._metrics.live_version.set(version)
-                self._reason = None
-                logger.info("version %d is live", version)
+            promotion = self._last_promotion()
+            if promotion.version != self.pool.live[0] or self._reason is not None:
+                self._swap(promotion)
+            self._failed = None
             self._complain(None)
 
     def catch_up(self) -> None:
         """Serves the last promotion before its news leaves this process, so that a client who reads
-        of it and asks again is answered by it. What cannot be built is the watcher's to report."""
-        if self._reason is None:
-            try:
-                self.refresh()
-            except (EncoderError, RegistryError) as error:
-                logger.info("the last promotion is not served yet: %s", error)
+        of it and asks again is answered by it. What cannot be built is the watcher's to report, and
+        to try again."""
+        if self._reason is not None:
+            return
+        try:
+            if self._is_due(self._last_promotion()):
+                with self._swapping:
+                    promotion = self._last_promotion()
+                    if self._is_due(promotion):  # not so for those who waited for the one who built
+                        self._swap(promotion)
+        except (EncoderError, RegistryError) as error:
+            logger.info("the last promotion is not served yet: %s", error)
+
+    def _is_due(self, promotion: Promotion) -> bool:
+        """Whether a promotion should be served, is not, and did not fail to be."""
+        return promotion.version != self.pool.live[0] and promotion.id != self._failed
+
+    def _swap(self, promotion: Promotion) -> None:
+        try:
+            self.pool.swap_live(promotion.version)
+        except (EncoderError, RegistryError):
+            self._failed = promotion.id
+            raise
+        self._metrics.live_version.set(promotion.version)
+        self._reason = None
+        logger.info("version %d is live", promotion.version)
+
+    def _last_promotion(self) -> Promotion:
+        with reading(self._engine) as session:
+            return live_promotion(session)
 
     def _run(self) -> None:
         failure: Exception = EncoderLost()

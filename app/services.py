@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from anyio import CapacityLimiter
+
 from app.classification import Classification
 from app.metrics import Metrics
 from app.prediction_log import PredictionLog
@@ -19,6 +21,7 @@ from registry.session import reading
 
 TEXT_FEATURES_KEPT = 100_000
 FORWARD_SLOTS = 2  # one decodes while the other computes; more would only share the cores
+NEWS_SLOTS = 8  # threads for answers that may wait for a swap; classifying never waits behind them
 DECODE_SLOTS = 4  # requests whose images are decoded and written at once
 
 
@@ -39,7 +42,8 @@ class Services:
         self.classification = Classification(
             settings, self.engine, self.encoder, cache, self.predictions, self.metrics
         )
-        self.forward_slots = asyncio.Semaphore(FORWARD_SLOTS)
+        self.forward_slots = CapacityLimiter(FORWARD_SLOTS)
+        self.news_slots = CapacityLimiter(NEWS_SLOTS)
         self.decode_slots = asyncio.Semaphore(DECODE_SLOTS)
         self.stopping = threading.Event()
 

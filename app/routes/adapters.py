@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Response
 
-from app.adapter_shelf import describe, find_version, page_of_adapters
+from app.adapter_shelf import find_version, page_of_adapters, served_detail
 from app.dependencies import Cursor, Limit, Reference, ServicesOf
 from app.schemas.adapters import AdapterDetail, AdapterPage
 from registry.adapters import ADAPTER_MEDIA_TYPE, get_adapter
@@ -24,13 +25,9 @@ def adapters(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50) -> 
 
 
 @router.get("/{version}")
-def adapter(version: Reference, services: ServicesOf) -> AdapterDetail:
+async def adapter(version: Reference, services: ServicesOf) -> AdapterDetail:
     """Where a version comes from, what the gate measured, and whether it is live."""
-    with reading(services.engine) as session:
-        row = get_adapter(session, find_version(session, version))
-        detail = describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
-    services.encoder.catch_up()
-    return detail
+    return await to_thread.run_sync(served_detail, services, version, limiter=services.news_slots)
 
 
 @router.get("/{version}/weights", response_class=Response)

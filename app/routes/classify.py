@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from app.classification import read_question
 from app.dependencies import ServicesOf
@@ -17,7 +17,8 @@ router = APIRouter(tags=["classify"])
 async def classify(request: Request, response: Response, services: ServicesOf) -> ClassifyAnswer:
     """Ranks labels for 1 to 64 images, by the live version or any other."""
     question = await read_question(request)
-    async with services.forward_slots:
-        answer = await run_in_threadpool(services.classification.answer, question)
+    answer = await to_thread.run_sync(
+        services.classification.answer, question, limiter=services.forward_slots
+    )
     response.headers["X-Adapter-Version"] = str(answer.adapter)
     return answer

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.dependencies import Cursor, Limit, ServicesOf
 from app.event_stream import HEADERS, changes
-from app.job_desk import job_state, page_of_jobs, served_state, start
+from app.job_desk import job_state, served_page, served_state, start
 from app.json_route import StrictJsonRoute
 from app.schemas.edit_jobs import EditJobDetail, EditJobPage, EditJobRequest
 from registry.edit_jobs import cancel_job
@@ -34,24 +35,23 @@ def create_edit_job(
 
 
 @router.get("")
-def edit_jobs(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50) -> EditJobPage:
+async def edit_jobs(services: ServicesOf, cursor: Cursor = None, limit: Limit = 50) -> EditJobPage:
     """Every edit job, newest first."""
-    page = page_of_jobs(services.engine, cursor, limit)
-    services.encoder.catch_up()
-    return page
+    slots = services.news_slots
+    return await to_thread.run_sync(served_page, services, cursor, limit, limiter=slots)
 
 
 @router.get("/{job_id}")
-def edit_job(job_id: str, services: ServicesOf) -> EditJobDetail:
+async def edit_job(job_id: str, services: ServicesOf) -> EditJobDetail:
     """An edit job: where it stands, what it is made of, what came of it."""
-    return served_state(services, job_id)
+    return await to_thread.run_sync(served_state, services, job_id, limiter=services.news_slots)
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse)
 async def edit_job_events(job_id: str, request: Request, services: ServicesOf) -> StreamingResponse:
     """The job's states as server-sent events, each a JSON document, until it has ended."""
     await run_in_threadpool(job_state, services.engine, job_id)
-    stream = changes(request, lambda: served_state(services, job_id), services.stopping)
+    stream = changes(request, lambda: edit_job(job_id, services), services.stopping)
     return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -57,9 +59,7 @@ def test_requests_before_the_encoder_is_loaded_are_told_to_come_back(
 
 def test_a_promotion_by_the_worker_is_followed(service: RunningService) -> None:
     version = service.add_adapter(seed=1)
-    with transaction(service.services.engine) as session:
-        live = live_promotion(session)
-        promote(session, version, replaces=live.id, reason="gate", now=datetime.now(UTC))
+    _promote_as_worker(service, version)
     wait_for(
         lambda: service.classify(picture(1), "a")["adapter"] == version,
         seconds=1.0,
@@ -73,9 +73,7 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
     version = service.add_adapter(seed=1)
     for digest in service.digests_of(version):
         service.services.store.delete(digest)
-    with transaction(service.services.engine) as session:
-        live = live_promotion(session)
-        promote(session, version, replaces=live.id, reason="gate", now=datetime.now(UTC))
+    _promote_as_worker(service, version)
     wait_for(
         lambda: service.services.encoder.unserved is not None,
         seconds=5,
@@ -87,6 +85,76 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
     service.http.post("/promotions", json={"version": 0, "reason": "back"})
     assert service.services.encoder.unserved is None
     assert "emend_live_unserved 0.0" in service.http.get("/metrics").text
+
+
+def test_only_the_watcher_tries_a_broken_version_again(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = service.add_adapter(seed=1)
+    for digest in service.digests_of(version):
+        service.services.store.delete(digest)
+    _promote_as_worker(service, version)
+    wait_for(
+        lambda: service.services.encoder.unserved is not None,
+        seconds=5,
+        what="the failure to be noticed",
+    )
+    tried_by: list[str] = []
+    get = service.services.store.get
+
+    def watched(digest: str) -> bytes:
+        tried_by.append(threading.current_thread().name)
+        return get(digest)
+
+    monkeypatch.setattr(service.services.store, "get", watched)
+    for path in ("/edit-jobs", "/adapters/live", f"/adapters/{version}"):
+        assert service.http.get(path).status_code == 200
+    wait_for(lambda: tried_by, seconds=5, what="the watcher to try again")
+    assert set(tried_by) == {"served-encoder"}
+
+
+def test_classifying_does_not_wait_for_those_who_wait_for_a_swap(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = service.add_adapter(seed=1)
+    go_on, get = threading.Event(), service.services.store.get
+
+    def slow(digest: str) -> bytes:
+        assert go_on.wait(60)
+        return get(digest)
+
+    monkeypatch.setattr(service.services.store, "get", slow)
+    _promote_as_worker(service, version)
+    with ThreadPoolExecutor(WAITING) as readers:
+        answers = [
+            readers.submit(httpx.get, f"{service.url}/edit-jobs", timeout=60)
+            for _ in range(WAITING)
+        ]
+        try:
+            wait_for(
+                lambda: _requests_under_way(service) == WAITING,
+                seconds=30,
+                what="all readers to wait",
+            )
+            assert service.classify(picture(1), "a")["adapter"] == 0
+        finally:
+            go_on.set()
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert service.classify(picture(1), "a")["adapter"] == version
+
+
+WAITING = 60  # more than the 40 threads that all else shares
+
+
+def _requests_under_way(service: RunningService) -> int:
+    news = service.services.news_slots.statistics()
+    return news.borrowed_tokens + news.tasks_waiting
+
+
+def _promote_as_worker(service: RunningService, version: int) -> None:
+    with transaction(service.services.engine) as session:
+        live = live_promotion(session)
+        promote(session, version, replaces=live.id, reason="gate", now=datetime.now(UTC))
 
 
 def test_a_restart_serves_the_version_that_was_live(tmp_path: Path, tiny_encoder: Path) -> None:
