@@ -69,7 +69,7 @@ class PredictionLog:
         self._store = store
         self._metrics = metrics
         self._waiting: queue.Queue[Sequence[Answered] | threading.Event | None] = queue.Queue()
-        self._held = 0  # bytes of images that wait
+        self._held = 0  # bytes that wait
         self._batches = 0
         self._lock = threading.Lock()
         self._prune_at = 0.0  # on the monotonic clock
@@ -95,9 +95,9 @@ class PredictionLog:
 
     def keep(self, batch: Sequence[Answered]) -> None:
         """Takes the predictions of one request to be written soon."""
-        size = sum(len(answered.image) for answered in batch)
         if not self.keeps or not batch:
             return
+        size = _size(batch)
         with self._lock:
             full = self._batches >= BATCHES_WAITING or self._held + size > BYTES_WAITING
             if not full:
@@ -139,23 +139,23 @@ class PredictionLog:
 
     def _write(self, batch: Sequence[Answered]) -> None:
         try:
-            self._store_batch(batch)
+            self._written += self._store_batch(batch)
         except RegistryError as error:
             self._lose(batch, str(error))
-        size = sum(len(answered.image) for answered in batch)
-        self._written += size
         with self._lock:
             self._batches -= 1
-            self._held -= size
+            self._held -= _size(batch)
         self._metrics.predictions_waiting.dec(len(batch))
 
-    def _store_batch(self, batch: Sequence[Answered]) -> None:
-        def write(session: Session, digests: list[str]) -> None:
+    def _store_batch(self, batch: Sequence[Answered]) -> int:
+        """The bytes that it takes."""
+
+        def write(session: Session, digests: list[str]) -> int:
             rows = [_row(answered, digest) for answered, digest in zip(batch, digests, strict=True)]
-            keep_predictions(session, rows, now=batch[0].at)
+            return keep_predictions(session, rows, now=batch[0].at)
 
         images = [answered.image for answered in batch]
-        write_with_images(self._engine, self._store, images, write)
+        return write_with_images(self._engine, self._store, images, write)
 
     def _prune(self) -> None:
         if time.monotonic() < self._prune_at and self._written < self._bytes // PRUNE_SHARE:
@@ -181,6 +181,11 @@ class PredictionLog:
     def _lose(self, batch: Sequence[Answered], reason: str) -> None:
         self._metrics.predictions_lost.inc(len(batch))
         logger.warning("%d predictions are not kept: %s", len(batch), reason)
+
+
+def _size(batch: Sequence[Answered]) -> int:
+    """Roughly what it takes in memory: its images, and the labels that they share."""
+    return sum(len(answered.image) for answered in batch) + sum(map(len, batch[0].labels))
 
 
 def _log_failure(error: Exception) -> None:

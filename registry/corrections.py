@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from registry.adapters import get_adapter, walk
 from registry.edit_jobs import cancel_emptied_jobs
 from registry.errors import CorrectionMissing
 from registry.pages import Page, identity_cursor, page_of, page_size
+from registry.predictions import drop_predictions
 from registry.session import take_turn
 from registry.tables import (
     AdapterCorrection,
@@ -117,7 +118,8 @@ def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
     going = select(Correction).where(Correction.id == correction_id)
     if row.superseded_by is None:
         going = select(Correction).where(Correction.image_sha256 == image)
-        session.execute(delete(Prediction).where(Prediction.image_sha256 == image))
+        answers = select(Prediction.id).where(Prediction.image_sha256 == image)
+        drop_predictions(session, session.scalars(answers))
     rows = session.scalars(going).all()
     for one in rows:
         one.image_sha256 = None

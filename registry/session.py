@@ -51,7 +51,7 @@ def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
             options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC"
             return create_engine(
                 parsed,
-                json_serializer=_json,
+                json_serializer=json_text,
                 pool_pre_ping=True,
                 max_overflow=SPARE_CONNECTIONS,
                 pool_timeout=LOCK_TIMEOUT_S,
@@ -67,7 +67,7 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
         raise DatabaseUnavailable(str(url), "a file is needed: sqlite:///path/to/emend.db")
     engine = create_engine(
         url,
-        json_serializer=_json,
+        json_serializer=json_text,
         max_overflow=SPARE_CONNECTIONS,
         pool_timeout=LOCK_TIMEOUT_S,
         connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False},
@@ -155,8 +155,9 @@ def storable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _json(value: object) -> str:
-    """Refuses NaN and infinity, which PostgreSQL and JSON clients would refuse later."""
+def json_text(value: object) -> str:
+    """What is stored. Refuses NaN and infinity, which PostgreSQL and JSON clients would refuse
+    later."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 

@@ -273,6 +273,18 @@ class ControlImage(Row):
     label: Mapped[str | None] = mapped_column(Label)
 
 
+class Vocabulary(Row):
+    """What predictions chose from, once for all that chose from the same; ordered as asked."""
+
+    __tablename__ = "vocabularies"
+
+    digest: Mapped[str] = mapped_column(Digest, primary_key=True)
+    """sha256 of the labels as JSON."""
+    labels: Mapped[list[str]] = mapped_column(Json)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """Size of the labels as JSON."""
+
+
 class Prediction(Row):
     """An answer of `/classify`, kept for a while so that a correction can name it."""
 
@@ -282,12 +294,19 @@ class Prediction(Row):
     image_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     version: Mapped[int] = mapped_column(ForeignKey("adapters.version"))
     label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
-    vocabulary: Mapped[list[str]] = mapped_column(Json)
+    vocabulary_digest: Mapped[str] = mapped_column(ForeignKey("vocabularies.digest"), index=True)
     answer: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     """`[{"label", "score"}, …]`, best first."""
     bytes: Mapped[int] = mapped_column(BigInteger)
-    """Size of the image."""
+    """Size of the image and of the answer; that of the vocabulary is its own."""
     created_at: Mapped[datetime] = mapped_column(index=True)
+
+    chosen_from: Mapped[Vocabulary] = relationship(lazy="joined", innerjoin=True)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The labels that were possible."""
+        return self.chosen_from.labels
 
 
 class EditMethod(Row):

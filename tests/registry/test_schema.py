@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
+from sqlalchemy.orm import Session
 
 from registry import schema
 from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
 from registry.session import open_database
-from registry.tables import Row
+from registry.tables import Prediction, Row, Vocabulary
 from tests.support.database import together
 
 
@@ -62,6 +64,38 @@ def test_every_migration_goes_both_ways(empty_url: str) -> None:
         _check(empty_url)
     schema.upgrade(empty_url)
     _check(empty_url)
+
+
+_A_PREDICTION = (
+    "INSERT INTO artifacts VALUES ('i', 1, 'image/png', '2030-01-01 12:00:00')",
+    "INSERT INTO adapters (version, method, config, seed, base_name, base_digest, digest, bytes,"
+    " parameters, strength, created_at) VALUES"
+    " (0, 'none', '{}', 0, 'tiny', 'b', 'i', 1, 0, 1, '2030-01-01 12:00:00')",
+    "INSERT INTO predictions (id, image_sha256, version, vocabulary, answer, bytes, created_at)"
+    " VALUES ('p', 'i', 0, '[\"cat\", \"ñandú\"]', '[]', 1, '2030-01-01 12:00:00'),"
+    " ('q', 'i', 0, '[\"cat\", \"ñandú\"]', '[]', 1, '2030-01-01 12:00:00')",
+)
+
+
+def test_predictions_keep_their_vocabulary_both_ways(empty_url: str) -> None:
+    schema.upgrade(empty_url, "0001_tables")
+    engine = open_database(empty_url)
+    with engine.begin() as connection:
+        for statement in _A_PREDICTION:
+            connection.execute(text(statement.replace(":", "\\:")))
+    schema.upgrade(empty_url)
+    with Session(engine) as session:
+        rows = session.scalars(select(Prediction)).all()
+        assert [row.vocabulary for row in rows] == [["cat", "ñandú"]] * 2
+        [vocabulary] = session.scalars(select(Vocabulary))
+        assert vocabulary.bytes == len('["cat", "ñandú"]'.encode())
+    schema.downgrade(empty_url, "0001_tables")
+    with engine.connect() as connection:
+        kept = connection.scalars(text("SELECT vocabulary FROM predictions")).all()
+    assert [json.loads(one) if isinstance(one, str) else one for one in kept] == [
+        ["cat", "ñandú"]
+    ] * 2
+    engine.dispose()
 
 
 def test_a_database_of_a_newer_release_is_left_alone(empty_url: str) -> None:
