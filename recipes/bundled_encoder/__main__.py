@@ -67,6 +67,8 @@ def main() -> None:
     if options.stage == "measure":
         print(measure_encoder(options.out, options.lab / "pretrain.zip"))
         return
+    if options.stage == "export":
+        require_checkpoints(options)
     options.cache.mkdir(parents=True, exist_ok=True)
     teacher, tokenizer = load_teacher(options.lab / "base")
     language = read_language(options.lab, teacher, tokenizer)
@@ -124,7 +126,7 @@ def make_image_tower(
     """Train the image tower from the last checkpoint, or only read that checkpoint to export it."""
     plan = ImagePlan(epochs=options.epochs, minutes=options.minutes)
     run = start_run(student, data.rows.teacher.shape[1], plan)
-    checkpoint = options.cache / "image-run.safetensors"
+    checkpoint = image_path(options)
     if checkpoint.exists():
         resume_run(run, checkpoint)
     if options.stage != "export":
@@ -147,6 +149,18 @@ def finish(run: Run, data: TrainingData, language: Language, options: argparse.N
     )
     print(f"temperature e^{scale:.3f} = {math.exp(scale):.1f}")
     print(measure_encoder(options.out, options.lab / "pretrain.zip"))
+
+
+def require_checkpoints(options: argparse.Namespace) -> None:
+    """End with a sentence rather than export random weights. Raises SystemExit."""
+    for path in (text_path(options), image_path(options)):
+        if not path.is_file():
+            raise SystemExit(f"There is nothing to export: {path} is missing.")
+
+
+def image_path(options: argparse.Namespace) -> Path:
+    """Where the image tower's last checkpoint lies in the cache."""
+    return Path(options.cache) / "image-run.safetensors"
 
 
 def text_path(options: argparse.Namespace) -> Path:

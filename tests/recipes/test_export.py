@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import open_clip
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from recipes.bundled_encoder import export
+from recipes.bundled_encoder.__main__ import main
 from recipes.bundled_encoder.evaluation import best_logit_scale, embed_photos, score
 from recipes.bundled_encoder.photos import Photos
 from recipes.bundled_encoder.student import normalise
@@ -70,3 +72,21 @@ def test_scores_are_percentages() -> None:
 def test_photo_features_have_length_one(student: open_clip.CLIP, photos: Photos) -> None:
     features = embed_photos(student, photos.pixels)
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(len(photos.pixels)))
+
+
+@pytest.mark.parametrize("kept", [(), ("text-tower.safetensors",), ("image-run.safetensors",)])
+def test_without_a_checkpoint_nothing_is_exported(
+    kept: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    for name in kept:
+        cache.mkdir()
+        (cache / name).write_bytes(b"")
+    arguments = {"--stage": "export", "--lab": tmp_path, "--cache": cache, "--out": out,
+                 "--threads": torch.get_num_threads()}  # fmt: skip
+    words = [str(word) for pair in arguments.items() for word in pair]
+    monkeypatch.setattr(sys, "argv", ["recipe", *words])
+    with pytest.raises(SystemExit, match=r"nothing to export: .* is missing"):
+        main()
+    assert not out.exists()
+    assert cache.exists() == bool(kept)
