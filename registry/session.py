@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -32,6 +32,7 @@ SPARE_CONNECTIONS = 40
 _TURN = 0x454D454E44
 """PostgreSQL advisory lock of `take_turn`: "EMEND" in ASCII."""
 _FULL = {"SQLITE_FULL", "53100"}
+_READ_ONLY = "25006"
 _DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 
 
@@ -49,7 +50,7 @@ def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
             return _open_sqlite(parsed, foreign_keys=foreign_keys)
         if parsed.get_backend_name() == "postgresql":
             options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC"
-            return create_engine(
+            engine = create_engine(
                 parsed,
                 json_serializer=json_text,
                 pool_pre_ping=True,
@@ -57,9 +58,17 @@ def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
                 pool_timeout=LOCK_TIMEOUT_S,
                 connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
             )
+            event.listen(engine, "handle_error", _leave_a_server_that_only_reads)
+            return engine
     except (ArgumentError, NoSuchModuleError, ImportError) as problem:
         raise DatabaseUnavailable(_shown(url), str(problem)) from problem
     raise DatabaseUnavailable(_shown(url), "only sqlite:// and postgresql:// are supported")
+
+
+def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
+    """After a failover the old connections lead to a standby: as if lost, they are made anew."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:

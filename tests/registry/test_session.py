@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -12,6 +13,7 @@ from registry.label_sets import get_label_set, put_label_set
 from registry.session import open_database, reading, take_turn, transaction
 from registry.tables import LabelSet
 from tests.support.database import NOON, Memory, together
+from tests.support.postgres import create_database, drop_database
 
 
 def test_a_block_that_raises_changes_nothing(memory: Memory) -> None:
@@ -144,3 +146,26 @@ def test_a_new_file_that_another_process_prepares_is_waited_for(tmp_path: Path) 
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
     ends.join()
     other.close()
+
+
+def test_after_a_failover_the_server_that_only_reads_is_left(postgres_server: str) -> None:
+    """A new default is for new connections only: whoever can write again has connected anew."""
+    engine = open_database(create_database(postgres_server, "failover"))
+
+    def write() -> None:
+        with transaction(engine) as session:
+            session.execute(text("CREATE TABLE written (number int)"))
+
+    def only_read(value: str) -> None:
+        with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+            connection.execute(
+                f"ALTER DATABASE failover SET default_transaction_read_only = {value}"
+            )
+
+    only_read("on")
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+        write()
+    only_read("off")
+    write()
+    engine.dispose()
+    drop_database(postgres_server, "failover")
