@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     database_url: str | None = None
     broker_url: str | None = None
     artifacts: str | None = None
-    # Accuracy points that the labelled images of a control set may lose, and percent of answers that
-    # may change on the others, where the control set names no budget of its own.
+    # Accuracy points that the labelled images of a control set may lose, and percent of answers
+    # that may change on the others, where the control set names no budget of its own.
     forgetting_budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.5
     flip_budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 8.0
     keep_predictions: Annotated[float, Field(ge=0, le=TEN_YEARS_HOURS, allow_inf_nan=False)] = 24.0
