@@ -26,7 +26,7 @@ from benchmark.lab import Files, Lab, LabelNames, LabMissing, Photos, named
 from benchmark.loop import BUDGETS, RESULTS, commit, say
 from editing.control import ControlSet
 from editing.errors import EditError
-from editing.fewshot import EditTask, choose_guard, draw_replay
+from editing.fewshot import EditTask, choose_guard, plan_replay
 from editing.gate import GateConfig, judge
 from editing.methods import LorsuConfig, fit, parse_config
 from encoder.classifier import build_classifier
@@ -115,7 +115,7 @@ def load_bed(lab: Lab, *, shots: int, seed: int) -> Bed:
         _control(base, "ten", pictures, ten),
         _control(base, "thousand", pictures, thousand),
     ]
-    [guarded] = choose_guard([len(pictures.images)], count=len(pictures.images), seed=seed)
+    [guarded] = choose_guard([pictures.images], count=len(pictures.images), seed=seed)
     for control in controls:
         assert control.seen is not None
         control.seen[guarded] = True
@@ -173,10 +173,10 @@ def rehearse(bed: Bed, config: LorsuConfig, *, jobs: int, seed: int) -> list[dic
     for number, new in enumerate(bed.batches[:jobs], start=1):
         began = time.monotonic()
         candidate, facts = _edit(bed, config, live, new, earlier, seed)
-        earlier = earlier + new
-        live = candidate if facts["verdict"] == "promoted" else live
         seconds = round(time.monotonic() - began)
-        measured = _measured(bed, candidate, taught=earlier)
+        if facts["verdict"] == "promoted":
+            live, earlier = candidate, earlier + new
+        measured = _measured(bed, live, taught=earlier)
         told.append({"job": number, "seconds": seconds, **facts, **measured})
         say(_line(told[-1]))
     return told
@@ -186,11 +186,8 @@ def _edit(
     bed: Bed, config: LorsuConfig, live: Encoder, new: Signs, earlier: Signs, seed: int
 ) -> tuple[Encoder, dict[str, Any]]:
     """Plan, fit and judge one job; the candidate at the gate's strength, and what it reports."""
-    room = config.max_images - len(new.targets)
-    start, replayed = bed.base, earlier
-    if len(earlier.targets) > room:
-        drawn = draw_replay(earlier.targets.tolist(), room=room, seed=seed)
-        start, replayed = live, earlier.at(drawn)
+    replay = plan_replay(earlier.targets.tolist(), config, new=len(new.targets), seed=seed)
+    start, replayed = live if replay.stacked else bed.base, earlier.at(replay.positions)
     edit = fit(start, bed.task(new, replayed), config, seed=seed)
 
     def candidate(strength: float) -> Encoder:
@@ -208,7 +205,7 @@ def _edit(
     )
     facts = {
         "fitted_on": len(new.targets) + len(replayed.targets),
-        "stacked": start is not bed.base,
+        "stacked": replay.stacked,
         "steps": edit.history.steps,
     }
     return candidate(strength), facts | report.to_json()

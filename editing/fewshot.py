@@ -6,13 +6,15 @@ Legend: N corrections, V labels of the vocabulary, G guard images, S image side,
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from editing.errors import InvalidTask, NoImages
+from editing.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -86,21 +88,75 @@ def draw_replay(earlier_labels: Sequence[Hashable], *, room: int, seed: int) -> 
     return sorted(drawn)
 
 
-def choose_guard(sizes: Sequence[int], *, count: int, seed: int) -> list[list[int]]:
+@dataclass(frozen=True)
+class Replay:
+    """Which earlier corrections an edit is fitted on again, as positions, and on top of what."""
+
+    positions: tuple[int, ...]
+    stacked: bool
+
+
+def plan_replay(
+    earlier_labels: Sequence[Hashable],
+    config: TrainingConfig,
+    *,
+    new: int,
+    seed: int,
+    must_refit: bool = False,
+) -> Replay:
+    """Refit from the base on everything while it fits into `config.max_images`.
+
+    Beyond that: all `new` corrections and a class-balanced draw of the earlier ones, on top of the
+    live version; with `replay="stack"` only the new ones. `must_refit` starts from the base on all
+    of them, however many: the live version knows something that must be forgotten, and what is
+    not fitted again would be forgotten with it.
+    """
+    everything = tuple(range(len(earlier_labels)))
+    fits = new + len(everything) <= config.max_images and config.replay == "refit"
+    if must_refit or fits:
+        return Replay(everything, stacked=False)
+    room = 0 if config.replay == "stack" else max(config.max_images - new, 0)
+    return Replay(tuple(draw_replay(earlier_labels, room=room, seed=seed)), stacked=True)
+
+
+def choose_guard(sets: Sequence[Sequence[Hashable]], *, count: int, seed: int) -> list[list[int]]:
     """Which images of each control set train the guard term: `count` in all, spread evenly.
 
-    At most half of each set, so that the gate always keeps images which training never saw.
-    Returns ascending positions, one list a set.
+    `sets` names the images of each set; one that stands in several is chosen in all of them or in
+    none. At most half of each set is chosen, so that the gate always keeps images which training
+    never saw. Returns ascending positions, one list a set.
     """
     rng = random.Random(seed)
-    limits = [size // 2 for size in sizes]
-    takes = [0] * len(sizes)
-    while sum(takes) < count and takes != limits:
-        for index, limit in enumerate(limits):
-            if takes[index] < limit and sum(takes) < count:
-                takes[index] += 1
-    pairs = zip(sizes, takes, strict=True)
-    return [sorted(rng.sample(range(size), take)) for size, take in pairs]
+    distinct = [list(dict.fromkeys(images)) for images in sets]
+    room = [len(images) // 2 for images in distinct]
+    piles = [rng.sample(images, len(images)) for images in distinct]
+    holders = defaultdict(list)
+    for index, images in enumerate(distinct):
+        for image in images:
+            holders[image].append(index)
+    chosen: set[Hashable] = set()
+    while any(piles) and len(chosen) < count:
+        for pile in piles:
+            image = _next_with_room(pile, chosen, holders, room)
+            if image is not None and len(chosen) < count:
+                chosen.add(image)
+                for index in holders[image]:
+                    room[index] -= 1
+    return [[row for row, image in enumerate(images) if image in chosen] for images in sets]
+
+
+def _next_with_room(
+    pile: list[Hashable],
+    chosen: Set[Hashable],
+    holders: Mapping[Hashable, Sequence[int]],
+    room: Sequence[int],
+) -> Hashable | None:
+    """Takes images off the pile until one is new and every set that holds it has room for it."""
+    while pile:
+        image = pile.pop()
+        if image not in chosen and all(room[index] for index in holders[image]):
+            return image
+    return None
 
 
 class Deck:

@@ -7,6 +7,7 @@ not epochs: thirty images at batch sixteen are about two steps an epoch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class History:
     """Loss of every step taken, guard term included."""
 
     losses: list[float] = field(default_factory=list)
+    planned: int = 0  # steps of all rounds that were begun
     stopped_early: bool = False
 
     @property
@@ -57,12 +59,17 @@ def train(
     )
     steps = config.steps_for(len(task))
     history = History()
-    stop = EarlyStop(task, config)
+
+    def tell() -> None:
+        last = history.losses[-1] if history.losses else None
+        progress("training", history.steps, history.planned, last)
+
+    stop = EarlyStop(task, config, tell)
     for number in range(config.rounds):
         pace = Pace(steps, config)
+        history.planned += steps
         for step in range(steps):
-            last = history.losses[-1] if history.losses else None
-            progress("training", history.steps, steps * (number + 1), last)
+            tell()
             batch = batches.draw()
             corrections = config.augmentation.apply(task.pixels[batch], generator)
             watched, guard_pixels = guard.draw()
@@ -163,7 +170,7 @@ class GuardTerm:
         loss = self._weight * losses.guard(features, frozen)
         for texts in self._texts:
             answers = losses.guard_answers(features, frozen, texts, self._scale)
-            loss = loss + self._answers_weight * answers
+            loss = loss + self._answers_weight / len(self._texts) * answers
         return loss
 
 
@@ -174,8 +181,10 @@ class EarlyStop:
     corrections looked at as they are.
     """
 
-    def __init__(self, task: EditTask, config: TrainingConfig) -> None:
+    def __init__(self, task: EditTask, config: TrainingConfig, tell: Callable[[], None]) -> None:
+        """`tell` is called between chunks of images, and may raise what ends the training."""
         self._task = task
+        self._tell = tell
         self._margin = config.stop_margin
         self._chunk = config.batch_size
         self._pass = math.ceil(len(task) / config.batch_size)
@@ -199,8 +208,10 @@ class EarlyStop:
 
     def _margins(self, edited: Parametrisation, objective: Objective) -> Tensor:
         """fp32 [N]."""
+        margins = []
         with torch.no_grad():
-            parts = torch.split(torch.arange(len(self._task)), self._chunk)
-            return torch.cat(
-                [objective.margins(edited.features(self._task.pixels[p]), p).cpu() for p in parts]
-            )
+            for part in torch.split(torch.arange(len(self._task)), self._chunk):
+                self._tell()
+                features = edited.features(self._task.pixels[part])
+                margins.append(objective.margins(features, part).cpu())
+        return torch.cat(margins)

@@ -93,11 +93,11 @@ class TrainingConfig(BaseModel):
         description="weight of the distance to the frozen encoder's features on guard images",
     )
     guard_answers_weight: float = Field(
-        1.0,
+        0.0,
         ge=0,
         le=1e6,
         description="weight of the divergence, in nats, from the frozen encoder's answers to guard "
-        "images among the control sets' labels (ZSCL, arXiv 2303.06628; measured)",
+        "images, a mean over the control sets' label sets (ZSCL, arXiv 2303.06628; measured)",
     )
     guard_images: int = Field(256, ge=0, le=100_000, description="guard images at most (measured)")
     guard_batch_size: int = Field(16, ge=1, le=4096, description="guard images a step (measured)")
@@ -114,7 +114,8 @@ class TrainingConfig(BaseModel):
         ge=1,
         le=1_000_000,
         description="a job's images at most; beyond it, all new corrections and a class-balanced "
-        "draw of the earlier ones are fitted on top of the parent",
+        "draw of the earlier ones are fitted on top of the parent (but forgetting a correction "
+        "refits all others)",
     )
 
     def rate_for(self, images: int) -> float:

@@ -8,7 +8,7 @@ Legend: M images, C labels, G guard images, S image side, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -84,8 +84,12 @@ class Controls:
 
     @property
     def guard_texts(self) -> tuple[Tensor, ...]:
-        """fp32 [C, E] for each control set: the labels among which it is answered."""
-        return tuple(each.text_features for each in self.sets)
+        """fp32 [C, E] for each set of labels that a control set is answered among."""
+        different: list[Tensor] = []
+        for each in self.sets:
+            if not any(torch.equal(each.text_features, known) for known in different):
+                different.append(each.text_features)
+        return tuple(different)
 
 
 @dataclass
@@ -113,14 +117,18 @@ class ControlLoader:
         self._forget_all_but(filled)
         sets = [self._registry_set(plan, progress) for plan in filled]
         sets = sets or [self._bundled_set(progress)]
-        chosen = choose_guard([len(each.pixels) for each in sets], count=guard_images, seed=seed)
-        marked = [_mark(each, rows) for each, rows in zip(sets, chosen, strict=True)]
-        seen = [each.seen for each in marked if each.seen is not None]
-        features = [each.base_features for each in marked if each.base_features is not None]
+        names = [[sha256 for sha256, _ in plan.images] for plan in filled]
+        names = names or [[str(row) for row in range(len(self._bundled))]]
+        chosen = choose_guard(names, count=guard_images, seed=seed)
+        # An image that stands in several sets is guarded once.
+        guard = {
+            names[index][row]: (index, row) for index, rows in enumerate(chosen) for row in rows
+        }.values()
+        marked = tuple(_mark(each, rows) for each, rows in zip(sets, chosen, strict=True))
         return Controls(
-            tuple(marked),
-            torch.cat([each.pixels[rows] for each, rows in zip(marked, seen, strict=True)]),
-            torch.cat([each[rows] for each, rows in zip(features, seen, strict=True)]),
+            marked,
+            _gathered([each.pixels for each in sets], guard),
+            _gathered([_features(each) for each in sets], guard),
             bundled=not filled,
         )
 
@@ -185,6 +193,18 @@ def _control_set(
         flip_budget=budgets.flips,
         base_features=torch.stack([features for _, features in known]),
     )
+
+
+def _gathered(tensors: Sequence[Tensor], places: Collection[tuple[int, int]]) -> Tensor:
+    """Rows of several tensors, named by tensor and row; [0, …] where there is none."""
+    if not places:
+        return tensors[0][:0]
+    return torch.stack([tensors[index][row] for index, row in places])
+
+
+def _features(control: ControlSet) -> Tensor:
+    assert control.base_features is not None, "a control set of this loader has features"
+    return control.base_features
 
 
 def _mark(control: ControlSet, rows: Sequence[int]) -> ControlSet:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from editing.fewshot import EditTask, draw_replay
+from editing.fewshot import EditTask, draw_replay, plan_replay
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
@@ -55,28 +55,19 @@ def plan_training(
     seed: int,
     must_refit: bool,
 ) -> TrainingPlan:
-    """Refit from the base on everything while it fits into `config.max_images`.
-
-    Beyond that: all new corrections and a class-balanced draw of the live ones, on top of the live
-    version; with `replay="stack"` only the new ones. `must_refit` starts from the base whatever
-    the size, because the live version knows something that must be forgotten. New corrections are
-    always taken, however many.
-    """
+    """New corrections are always taken, however many; `plan_replay` says which others."""
     own = {each.id for each in new}
     earlier = [each for each in live if each.id not in own]
-    if len(new) + len(earlier) <= config.max_images and config.replay == "refit":
-        return TrainingPlan(tuple(new), tuple(earlier), (), stacked=False)
-    stack_only = config.replay == "stack" and not must_refit
-    room = 0 if stack_only else max(config.max_images - len(new), 0)
-    drawn = set(draw_replay([each.label for each in earlier], room=room, seed=seed))
-    replayed = [each for row, each in enumerate(earlier) if row in drawn]
+    labels = [each.label for each in earlier]
+    replay = plan_replay(labels, config, new=len(new), seed=seed, must_refit=must_refit)
+    drawn = set(replay.positions)
     rest = [each for row, each in enumerate(earlier) if row not in drawn]
     asked = draw_replay([each.label for each in rest], room=ASKED_AT_MOST, seed=seed)
     return TrainingPlan(
         tuple(new),
-        tuple(replayed),
+        tuple(earlier[row] for row in replay.positions),
         tuple(rest[row] for row in asked),
-        stacked=not must_refit,
+        stacked=replay.stacked,
     )
 
 

@@ -106,7 +106,10 @@ def join_answers(answers: Sequence[Answers]) -> Vocabulary:
 
 
 def text_features(encoder: Encoder, prompts: Sequence[Prompt], cache: TextFeatureCache) -> Tensor:
-    """Unit rows fp32 [V, E] of a vocabulary's prompts. Raises encoder.errors.ClassifierError."""
+    """Unit rows fp32 [V, E] of a vocabulary's prompts, on the CPU as all that the gate compares.
+
+    Raises encoder.errors.ClassifierError.
+    """
     by_templates: dict[Templates, list[int]] = {}
     for row, (_, templates) in enumerate(prompts):
         by_templates.setdefault(templates, []).append(row)
@@ -115,4 +118,4 @@ def text_features(encoder: Encoder, prompts: Sequence[Prompt], cache: TextFeatur
         labels = [prompts[row][0] for row in rows]
         classifier = build_classifier(encoder, labels, templates, cache)
         found.update(zip(rows, classifier.features, strict=True))
-    return torch.stack([found[row] for row in range(len(prompts))])
+    return torch.stack([found[row] for row in range(len(prompts))]).cpu()

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from editing.errors import InvalidTask, NoImages
-from editing.fewshot import ClassBalancedBatches, choose_guard, draw_replay
-from tests.support.edit_task import edit_task
+from editing.fewshot import (
+    ClassBalancedBatches,
+    Replay,
+    choose_guard,
+    draw_replay,
+    plan_replay,
+)
+from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import random_pixels
 
 
@@ -68,11 +74,41 @@ def test_replay_depends_on_the_seed_alone() -> None:
 
 
 def test_guard_images_leave_half_of_every_control_set_unseen() -> None:
-    chosen = choose_guard([100, 5, 40], count=256, seed=0)
+    sets = [range(100), range(100, 105), range(105, 145)]
+    chosen = choose_guard(sets, count=256, seed=0)
     assert [len(positions) for positions in chosen] == [50, 2, 20]
-    chosen = choose_guard([100, 5, 40], count=30, seed=0)
+    chosen = choose_guard(sets, count=30, seed=0)
     assert [len(positions) for positions in chosen] == [14, 2, 14]
     assert all(len(set(positions)) == len(positions) for positions in chosen)
+
+
+def test_a_guard_image_of_several_control_sets_is_chosen_in_all_of_them() -> None:
+    once, again = list(range(200)), list(range(199, -1, -1))
+    chosen = choose_guard([once, again, [*range(100), *range(200, 300)]], count=256, seed=0)
+    names = [{once[row] for row in chosen[0]}, {again[row] for row in chosen[1]}]
+    assert names[0] == names[1]
+    assert len(names[0]) <= 100
+    assert len(chosen[2]) <= 100
+    shared = {row for row in chosen[2] if row < 100}
+    assert shared == {name for name in names[0] if name < 100}
+    assert len(names[0]) + len(chosen[2]) - len(shared) > 140
+
+
+def test_an_edit_is_refitted_until_it_is_too_large() -> None:
+    config = quick_config(max_images=10)
+    assert plan_replay("abcab", config, new=5, seed=0) == Replay((0, 1, 2, 3, 4), stacked=False)
+    beyond = plan_replay("abcabc", config, new=5, seed=0)
+    assert (len(beyond.positions), beyond.stacked) == (5, True)
+    alone = plan_replay("abc", quick_config(replay="stack"), new=5, seed=0)
+    assert alone == Replay((), stacked=True)
+
+
+def test_forgetting_refits_everything_else_however_much() -> None:
+    """What is not fitted again from the base would be forgotten too, and the gate refuse it."""
+    for replay in ("refit", "stack"):
+        config = quick_config(max_images=4, replay=replay)
+        plan = plan_replay("abcabc", config, new=2, seed=0, must_refit=True)
+        assert plan == Replay(tuple(range(6)), stacked=False)
 
 
 def test_batches_show_every_class_equally_often() -> None:

@@ -196,13 +196,13 @@ def test_progress_reports_both_phases_and_can_cancel() -> None:
             raise EditCancelled
 
     with pytest.raises(EditCancelled):
-        fit(encoder, edit_task([0, 1, 2]), quick_config(batch_size=2), seed=0, progress=watch)
+        fit(encoder, edit_task([0, 1, 2, 0]), quick_config(batch_size=2), seed=0, progress=watch)
     scoring, training = (
         [s for s in seen if s[0] == "scoring"],
         [s for s in seen if s[0] != "scoring"],
     )
     assert scoring == [("scoring", 0, 2), ("scoring", 1, 2)]
-    assert training == [("training", step, 30) for step in range(3)]
+    assert training == [("training", step, 40) for step in range(3)]
     assert state_bytes(encoder.model) == before
 
 

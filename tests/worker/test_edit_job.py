@@ -161,7 +161,7 @@ def test_a_version_that_knows_something_forgotten_is_never_stacked_upon(here: He
     job = here.edit(SECOND, config={"max_images": 4})
     assert job.status == "succeeded"
     assert here.desk.adapter(2).stacked_on is None
-    assert fitted_on(here, 2) == 4
+    assert fitted_on(here, 2) == 5  # all others, beyond the bound
 
 
 def test_a_replaced_label_is_no_longer_fitted(here: Here) -> None:

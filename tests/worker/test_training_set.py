@@ -84,7 +84,7 @@ def test_what_must_be_forgotten_is_never_stacked_upon(replay: str) -> None:
         corrections(2, prefix="n"), corrections(30, prefix="e"), must_refit=True, replay=replay
     )
     assert not found.stacked
-    assert len(found.fitted) == 10
+    assert len(found.fitted) == 32
 
 
 def test_the_draw_is_the_same_every_time() -> None:
