@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app import errors as mine
@@ -46,6 +47,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     RequestValidationError: Problem(422, "request-invalid", "The request is not valid"),
     mine.UnsupportedMediaType: Problem(415, "media-type", "The media type is not supported"),
     mine.BodyTooLarge: Problem(413, "body-too-large", "The body is too large"),
+    # nobody reads this one; the status is nginx's, and is counted
+    ClientDisconnect: Problem(499, "client-gone", "The client went away while it was sending"),
     mine.MethodUnknown: Problem(422, "method-unknown", "The edit method is unknown"),
     mine.ConfigInvalid: Problem(422, "config-invalid", "The method's config is not valid"),
     # images and words

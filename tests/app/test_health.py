@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
 from registry.errors import DatabaseUnavailable
 from tests.support.service import RunningService, picture, problem_of
+from tests.support.waiting import wait_for
 
 
 def test_a_ready_service_says_what_it_serves(shared_service: RunningService) -> None:
@@ -47,6 +51,40 @@ def test_metrics_count_by_route_and_never_by_path(service: RunningService) -> No
     assert "emend_live_version 0.0" in text
     assert "emend_classified_images_total 1.0" in text
     assert re.search(r'emend_request_seconds_bucket\{le="0.005",method="GET"', text)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "media_type"),
+    [
+        ("POST", "/classify", "/classify", "multipart/form-data; boundary=x"),
+        ("POST", "/classify", "/classify", "application/json"),
+        ("PUT", "/label-sets/x", "/label-sets/{name}", "application/json"),
+    ],
+)
+def test_a_client_that_goes_away_while_sending_is_no_failure_of_the_service(
+    service: RunningService,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    path: str,
+    route: str,
+    media_type: str,
+) -> None:
+    url = httpx.URL(service.url)
+    head = f"{method} {path} HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: {media_type}\r\n"
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+    try:
+        with socket.create_connection((url.host, url.port or 0)) as connection:
+            connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--x\r\n".encode())
+        counted = f'emend_requests_total{{method="{method}",route="{route}",status="499"}} 1.0'
+        wait_for(
+            lambda: counted in service.http.get("/metrics").text,
+            seconds=10,
+            what="the broken request to be counted",
+        )
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert 'status="500"' not in service.http.get("/metrics").text
+    assert not caplog.records
 
 
 def test_the_documentation_names_every_path_of_the_contract(
