@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 CORRECTIONS_A_LABEL, HELD_OUT_A_LABEL = 10, 30
 CROPS_A_PHOTO = 10
+Picture = TypeVar("Picture", bytes, Path)  # a file's content, or where it is
 
 
 class UnusableFolder(Exception):
@@ -58,62 +60,69 @@ def digits(seed: int) -> Material:
         picture = Image.fromarray(paper).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         by_label[DIGIT_NAMES[digit]].append(_png(picture))
     control, unseen = control_crops(seed)
-    corrections, held_out = _split(by_label, seed)
+    corrections, held_out = (_pictures(part) for part in _split(by_label, seed))
     what = "handwritten digits (scikit-learn)"
     return Material(what, corrections, held_out, control, unseen, "a photo of the number {}.")
 
 
 def folder(path: Path, seed: int) -> Material:
-    """A user's pictures, one sub-folder a label: up to ten corrections a label, the rest held out.
+    """A user's pictures, one sub-folder a label: up to ten corrections and thirty held out a label.
 
-    Raises :class:`UnusableFolder` without two labels of at least two pictures each.
+    The folder may be large: only what is drawn is read. Raises :class:`UnusableFolder` without two
+    labels of at least two pictures each, and for what cannot be read.
     """
     if not path.is_dir():
         raise UnusableFolder(f"'{path}' is not a folder")
     try:
-        by_label = _read(path)
+        corrections, held_out = (
+            _pictures([(label, file.read_bytes()) for label, file in part])
+            for part in _split(_files(path), seed)
+        )
     except OSError as problem:
         raise UnusableFolder(f"'{path}' cannot be read: {problem}") from problem
-    if len(by_label) < 2:
-        raise UnusableFolder(f"'{path}' needs one sub-folder a label, two labels at least")
-    for label, images in by_label.items():
-        if len(images) < 2:
-            raise UnusableFolder(
-                f"'{path / label}' holds {len(images)} pictures, but two are needed at least: "
-                f"one to correct, one to hold out (formats: {', '.join(sorted(PICTURE_SUFFIXES))})"
-            )
     control, unseen = control_crops(seed)
-    corrections, held_out = _split(by_label, seed)
     return Material(str(path), corrections, held_out, control, unseen, "a photo of a {}.")
 
 
-def _read(path: Path) -> dict[str, list[bytes]]:
-    """The pictures of every sub-folder, by its name."""
-    return {
-        sub.name: [p.read_bytes() for p in sorted(sub.iterdir()) if _is_picture(p)]
+def _files(path: Path) -> dict[str, list[Path]]:
+    """The pictures of every sub-folder, by its name. Raises :class:`UnusableFolder`."""
+    by_label = {
+        sub.name: [file for file in sorted(sub.iterdir()) if _is_picture(file)]
         for sub in sorted(path.iterdir())
         if sub.is_dir() and not sub.name.startswith(".")
     }
+    if len(by_label) < 2:
+        raise UnusableFolder(f"'{path}' needs one sub-folder a label, two labels at least")
+    for label, files in by_label.items():
+        if len(files) < 2:
+            raise UnusableFolder(
+                f"'{path / label}' holds {len(files)} pictures, but two are needed at least: "
+                f"one to correct, one to hold out (formats: {', '.join(sorted(PICTURE_SUFFIXES))})"
+            )
+    return by_label
 
 
 def _is_picture(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
 
 
-def _split(by_label: dict[str, list[bytes]], seed: int) -> tuple[Pictures, Pictures]:
-    """Corrections and held-out pictures; no picture is in both."""
+def _split(
+    by_label: Mapping[str, Sequence[Picture]], seed: int
+) -> tuple[list[tuple[str, Picture]], list[tuple[str, Picture]]]:
+    """Corrections and held-out pictures, each with its label; no picture is in both."""
     draw = random.Random(seed)
-    corrections, held_out = Pictures([], []), Pictures([], [])
-    for label, images in by_label.items():
-        shuffled = draw.sample(images, len(images))
-        taken = min(CORRECTIONS_A_LABEL, len(images) // 2)
-        for pictures, chosen in (
-            (corrections, shuffled[:taken]),
-            (held_out, shuffled[taken : taken + HELD_OUT_A_LABEL]),
-        ):
-            pictures.images.extend(chosen)
-            pictures.labels.extend([label] * len(chosen))
+    corrections: list[tuple[str, Picture]] = []
+    held_out: list[tuple[str, Picture]] = []
+    for label, pictures in by_label.items():
+        shuffled = draw.sample(pictures, len(pictures))
+        taken = min(CORRECTIONS_A_LABEL, len(pictures) // 2)
+        corrections += [(label, picture) for picture in shuffled[:taken]]
+        held_out += [(label, picture) for picture in shuffled[taken : taken + HELD_OUT_A_LABEL]]
     return corrections, held_out
+
+
+def _pictures(drawn: Sequence[tuple[str, bytes]]) -> Pictures:
+    return Pictures([image for _, image in drawn], [label for label, _ in drawn])
 
 
 # Photographs that ship inside the packages. The more kinds are sent, the better the service knows

@@ -41,6 +41,24 @@ def test_a_folder_is_split_into_corrections_and_held_out(tmp_path: Path) -> None
     assert Counter(material.held_out.labels) == {"cup": 2, "hat": 20}
 
 
+def test_of_a_large_folder_only_what_is_drawn_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(tmp_path, "cup", 60)
+    _fill(tmp_path, "hat", 4)
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def watched(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    material = folder(tmp_path, seed=0)
+    assert Counter(path.parent.name for path in read) == {"cup": 40, "hat": 4}
+    assert len(material.corrections.images + material.held_out.images) == 44
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnusableFolder, match="nowhere"):
         folder(tmp_path / "nowhere", seed=0)
@@ -49,6 +67,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="no file here that refuses to be read")
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     _fill(tmp_path, "cup", 4)
+    _fill(tmp_path, "hat", 4)
     (tmp_path / "cup" / "9.png").symlink_to(UNREADABLE)
     with pytest.raises(UnusableFolder, match=f"'{tmp_path}' cannot be read: "):
         folder(tmp_path, seed=0)
