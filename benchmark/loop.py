@@ -263,6 +263,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
     stages = list(STAGES) if options.stage == "all" else [options.stage]
+    tree = commit()  # before the first result makes the tree dirty
     try:
         lab = Lab(options.lab)
         bed = load_bed(lab, shots=options.shots, seed=options.seed)
@@ -271,7 +272,7 @@ def main() -> int:
                 "stage": stage,
                 "seed": options.seed,
                 "shots": options.shots,
-                "commit": commit(),
+                "commit": tree,
                 "python": platform.python_version(),
                 "date": time.strftime("%Y-%m-%d"),
                 **run_stage(stage, lab, bed, options.url),

@@ -92,7 +92,6 @@ class Bed:
             new=torch.arange(len(signs.targets)) < len(new.targets),
             guard_pixels=guard.pixels[guard.seen],
             guard_features=guard.base_features[guard.seen],
-            guard_texts=tuple(control.text_features for control in self.controls),
         )
 
 

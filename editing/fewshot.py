@@ -29,8 +29,6 @@ class EditTask:
     guard_pixels    uint8 [G, 3, S, S], images whose features should stay as they are; G may be 0
     guard_features  fp32 [G, E], the *base* encoder's unit features of them. None: the features of
                     the encoder that is edited, which is the same thing only on the base itself
-    guard_texts     fp32 [C, E] each, unit rows: sets of labels among which the answers to guard
-                    images should stay as they are, C of its own for each; may be none
     """
 
     pixels: Tensor
@@ -40,7 +38,6 @@ class EditTask:
     new: Tensor
     guard_pixels: Tensor
     guard_features: Tensor | None = None
-    guard_texts: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises NoImages, InvalidTask."""
@@ -60,9 +57,6 @@ class EditTask:
         features = self.guard_features
         if features is not None and features.shape[0] != self.guard_pixels.shape[0]:
             raise InvalidTask(f"{features.shape[0]} features for the guard images")
-        width = self.text_features.shape[1]
-        if any(texts.dim() != 2 or texts.shape[1] != width for texts in self.guard_texts):
-            raise InvalidTask(f"text features of guard images are not {width} wide")
 
     def __len__(self) -> int:
         return self.targets.numel()

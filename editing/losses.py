@@ -44,17 +44,6 @@ def guard(features: Tensor, frozen: Tensor) -> Tensor:
     return (features - frozen).square().sum(dim=-1).mean()
 
 
-def guard_answers(features: Tensor, frozen: Tensor, texts: Tensor, scale: float) -> Tensor:
-    """Mean KL divergence, in nats, of the answers of features [B, E] from those of the frozen ones.
-
-    Answers are softmaxes over labels [C, E] (ZSCL, arXiv 2303.06628, equation 2). A small distance
-    of features may flip an answer that was a close call; this looks at the answers themselves.
-    """
-    ours = (scale * features @ texts.T).log_softmax(dim=1)
-    theirs = (scale * frozen @ texts.T).log_softmax(dim=1)
-    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
-
-
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
     """fp32 [B]: by how much the right label leads the best of the others; inf with no other."""
     right = logits.gather(1, targets[:, None])[:, 0]

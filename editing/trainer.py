@@ -134,16 +134,14 @@ class Pace:
 
 
 class GuardTerm:
-    """Keeps features of guard images, and the answers they lead to, where the frozen encoder has
-    them; nothing without such images."""
+    """Keeps the features of guard images where the frozen encoder has them; nothing without any."""
 
     def __init__(
         self, encoder: Encoder, task: EditTask, config: TrainingConfig, generator: torch.Generator
     ) -> None:
         self._weight = config.guard_weight
-        self._answers_weight = config.guard_answers_weight if task.guard_texts else 0.0
         self._pixels = task.guard_pixels[: config.guard_images]
-        self._active = self._weight + self._answers_weight > 0 and self._pixels.shape[0] > 0
+        self._active = self._weight > 0 and self._pixels.shape[0] > 0
         if not self._active:
             self._pixels = self._pixels[:0]
             return
@@ -151,8 +149,6 @@ class GuardTerm:
         if frozen is None:
             frozen = encoder.embed_images(self._pixels)
         self._frozen = frozen.to(encoder.device)
-        self._texts = [texts.to(encoder.device) for texts in task.guard_texts]
-        self._scale = encoder.logit_scale
         self._deck = Deck(torch.arange(self._pixels.shape[0]), generator)
         self._size = min(config.guard_batch_size, self._pixels.shape[0])
 
@@ -163,15 +159,11 @@ class GuardTerm:
         return positions, self._pixels[positions]
 
     def loss(self, features: Tensor, positions: Tensor) -> Tensor:
-        """Weighted distance of unit features [b, E] from the frozen ones, and of their answers."""
+        """Weighted distance of unit features [b, E] from the frozen ones."""
         if not self._active:
             return features.new_zeros(())
         frozen = self._frozen[positions.to(features.device)]
-        loss = self._weight * losses.guard(features, frozen)
-        for texts in self._texts:
-            answers = losses.guard_answers(features, frozen, texts, self._scale)
-            loss = loss + self._answers_weight / len(self._texts) * answers
-        return loss
+        return self._weight * losses.guard(features, frozen)
 
 
 class EarlyStop:

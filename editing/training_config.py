@@ -92,13 +92,6 @@ class TrainingConfig(BaseModel):
         le=1e6,
         description="weight of the distance to the frozen encoder's features on guard images",
     )
-    guard_answers_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1e6,
-        description="weight of the divergence, in nats, from the frozen encoder's answers to guard "
-        "images, a mean over the control sets' label sets (ZSCL, arXiv 2303.06628; measured)",
-    )
     guard_images: int = Field(256, ge=0, le=100_000, description="guard images at most (measured)")
     guard_batch_size: int = Field(16, ge=1, le=4096, description="guard images a step (measured)")
     precision: Literal["fp32", "bf16"] = Field(

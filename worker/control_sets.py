@@ -82,15 +82,6 @@ class Controls:
     guard_features: Tensor
     bundled: bool
 
-    @property
-    def guard_texts(self) -> tuple[Tensor, ...]:
-        """fp32 [C, E] for each set of labels that a control set is answered among."""
-        different: list[Tensor] = []
-        for each in self.sets:
-            if not any(torch.equal(each.text_features, known) for known in different):
-                different.append(each.text_features)
-        return tuple(different)
-
 
 @dataclass
 class ControlLoader:

@@ -102,7 +102,6 @@ class TrainingSetBuilder:
             new=torch.arange(len(plan.judged)) < len(plan.new),
             guard_pixels=controls.guard_pixels,
             guard_features=controls.guard_features,
-            guard_texts=controls.guard_texts,
         )
         return TrainingSet(_first(judged, len(plan.fitted)), judged, vocabulary)
 

@@ -56,7 +56,7 @@ class LorsuConfig(TrainingConfig):
             mode="code-parity", rank=64, alpha=64, fc1_fraction=0.1, batch_size=16,
             epochs=5, learning_rate=1e-5, fc1_learning_rate=1e-5,
             rounds=1, growth=1, min_steps=0, small_job_rate=1, stop_margin=100,
-            guard_weight=0, guard_answers_weight=0, guard_images=0,
+            guard_weight=0, guard_images=0,
             augmentation=Augmentation(crop=0.9, stretch=math.log(4 / 3), rotation=0),
         )  # fmt: skip
 

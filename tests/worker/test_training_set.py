@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from editing.training_config import TrainingConfig
-from encoder.classifier import TextFeatureCache, build_classifier
+from encoder.classifier import TextFeatureCache
 from registry.artifacts import ArtifactStore
 from registry.tables import Correction
 from tests.support.running_worker import COLOURS, EVERYDAY, picture
@@ -92,7 +92,7 @@ def test_the_draw_is_the_same_every_time() -> None:
     assert ids(plan(new, live).fitted) == ids(plan(new, live).fitted)
 
 
-def test_the_task_guards_half_of_each_control_set_among_the_labels_of_all(tmp_path: Path) -> None:
+def test_the_task_guards_half_of_each_control_set(tmp_path: Path) -> None:
     base, store, cache = tiny_encoder(), ArtifactStore(tmp_path), TextFeatureCache(1000)
     reader = ImageReader(store, base.preprocessing)
     stored = {
@@ -120,7 +120,3 @@ def test_the_task_guards_half_of_each_control_set_among_the_labels_of_all(tmp_pa
         assert torch.equal(task.guard_pixels, everything[rows])
         assert task.guard_features is not None
         torch.testing.assert_close(task.guard_features, base.embed_images(everything[rows]))
-        assert len(task.guard_texts) == len(templates)
-        for found, name in zip(task.guard_texts, templates, strict=True):
-            expected = build_classifier(base, [*COLOURS], templates[name]).features
-            assert torch.equal(found, expected)

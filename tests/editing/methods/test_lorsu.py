@@ -232,7 +232,7 @@ def test_the_authors_config_has_nothing_of_ours() -> None:
     assert (config.rounds, config.growth, config.stop_margin) == (1, 1, 100)
     assert [config.steps_for(images) for images in (20, 860)] == [6, 269]  # five passes
     assert [config.rate_for(images) for images in (20, 860)] == [1, 1]
-    assert (config.guard_weight, config.guard_answers_weight, config.guard_images) == (0, 0, 0)
+    assert (config.guard_weight, config.guard_images) == (0, 0)
     varied = config.augmentation
     assert (varied.crop, varied.rotation) == (0.9, 0)
     assert math.exp(varied.stretch) == pytest.approx(4 / 3)
