@@ -66,16 +66,6 @@ class ServedEncoder:
         self._thread.join(timeout=LOOK_EVERY * 5)
 
     @property
-    def reason(self) -> str | None:
-        """Why it cannot answer, or None when it can."""
-        return self._reason
-
-    @property
-    def unserved(self) -> str | None:
-        """Why the last promotion is not served, or None; the version before it answers on."""
-        return self._unserved
-
-    @property
     def pool(self) -> EncoderPool:
         """The pool of merged encoders. Raises `NotReady`."""
         if self._pool is None:

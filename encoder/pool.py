@@ -65,11 +65,6 @@ class EncoderPool:
             if former not in (BASE_VERSION, version):
                 self._keep(former, former_encoder)
 
-    def ready_versions(self) -> list[int]:
-        """Versions that answer without being built first, ascending."""
-        with self._lock:
-            return sorted({BASE_VERSION, self._live[0], *self._ready})
-
     def _find(self, version: int) -> tuple[Encoder | None, threading.Lock]:
         """The encoder when it is ready, and the lock to hold while building it."""
         with self._lock:

@@ -159,13 +159,6 @@ def chain(session: Session, version: int) -> list[AdapterRecord]:
     return list(session.scalars(query))
 
 
-def lineage(session: Session, version: int) -> list[int]:
-    """Versions from the base to this one, by parent. Raises AdapterMissing."""
-    get_adapter(session, version)
-    ancestry = walk(version, AdapterRecord.parent)
-    return list(session.scalars(select(ancestry.c.version).order_by(ancestry.c.version)))
-
-
 def walk(version: int, link: InstrumentedAttribute[int | None]) -> CTE:
     """The versions met by following `parent` or `stacked_on` from one version, itself included."""
     start = (

@@ -2,7 +2,7 @@
 
 RegistryError
 ├── NotFound: CorrectionMissing, JobMissing, AdapterMissing, LabelSetMissing, ControlSetMissing,
-│             PredictionMissing, MethodMissing, ArtifactMissing
+│             PredictionMissing, ArtifactMissing
 ├── Invalid: LabelInvalid, LabelDuplicate, LabelOutsideSet, NameInvalid, NoteInvalid,
 │            BudgetInvalid, CursorInvalid, EmptySubmission
 ├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
@@ -56,10 +56,6 @@ class ControlSetMissing(NotFound):
 
 class PredictionMissing(NotFound):
     noun = "kept prediction"
-
-
-class MethodMissing(NotFound):
-    noun = "edit method"
 
 
 class ArtifactMissing(NotFound):

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.errors import MethodMissing
 from registry.session import take_turn
 from registry.tables import EditMethod
 
@@ -28,18 +27,6 @@ def publish_method(
     session.flush()
 
 
-def find_method(session: Session, name: str) -> EditMethod | None:
-    return session.get(EditMethod, name)
-
-
-def get_method(session: Session, name: str) -> EditMethod:
-    """Raises MethodMissing: unknown, or no worker has started yet."""
-    row = find_method(session, name)
-    if row is None:
-        raise MethodMissing(name)
-    return row
-
-
 def list_methods(session: Session) -> list[EditMethod]:
-    """All of them, by name."""
+    """All of them, by name; none before a worker has started."""
     return list(session.scalars(select(EditMethod).order_by(EditMethod.name)))

@@ -67,6 +67,10 @@ def test_a_promotion_by_the_worker_is_followed(service: RunningService) -> None:
     )
 
 
+def _unserved(service: RunningService) -> bool:
+    return "emend_live_unserved 1.0" in service.http.get("/metrics").text
+
+
 def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
     service: RunningService,
 ) -> None:
@@ -75,16 +79,13 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
         service.services.store.delete(digest)
     _promote_as_worker(service, version)
     wait_for(
-        lambda: service.services.encoder.unserved is not None,
+        lambda: _unserved(service),
         seconds=5,
         what="the failure to be noticed",
     )
     assert service.classify(picture(1), "a")["adapter"] == 0
-    text = service.http.get("/metrics").text
-    assert "emend_live_unserved 1.0" in text
     service.http.post("/promotions", json={"version": 0, "reason": "back"})
-    assert service.services.encoder.unserved is None
-    assert "emend_live_unserved 0.0" in service.http.get("/metrics").text
+    assert not _unserved(service)
 
 
 def test_only_the_watcher_tries_a_broken_version_again(
@@ -95,7 +96,7 @@ def test_only_the_watcher_tries_a_broken_version_again(
         service.services.store.delete(digest)
     _promote_as_worker(service, version)
     wait_for(
-        lambda: service.services.encoder.unserved is not None,
+        lambda: _unserved(service),
         seconds=5,
         what="the failure to be noticed",
     )

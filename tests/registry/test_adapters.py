@@ -9,7 +9,6 @@ from registry.adapters import (
     chain,
     correction_counts,
     get_adapter,
-    lineage,
     list_adapters,
     record_adapter,
 )
@@ -26,7 +25,6 @@ def test_version_0_is_an_ordinary_row_with_an_empty_adapter(memory: Memory) -> N
         assert memory.store.get(row.digest) == b"the empty adapter"
         assert live_promotion(session).version == 0
         assert chain(session, 0) == []
-        assert lineage(session, 0) == [0]
 
 
 def test_the_base_is_made_once_however_many_processes_start(bare_memory: Memory) -> None:
@@ -55,7 +53,7 @@ def test_a_version_keeps_all_that_made_it(memory: Memory) -> None:
         assert correction_counts(session, [0, version]) == {0: 0, version: 2}
 
 
-def test_a_chain_is_what_is_merged_and_a_lineage_is_the_ancestry(memory: Memory) -> None:
+def test_a_chain_is_what_is_merged(memory: Memory) -> None:
     memory.edit({"1": "cat"})  # fitted on the base
     memory.edit({"2": "cat"}, stacked=True)
     memory.edit({"3": "cat"}, stacked=True)
@@ -75,8 +73,6 @@ def test_a_chain_is_what_is_merged_and_a_lineage_is_the_ancestry(memory: Memory)
             5: [4, 5],
             6: [1, 2, 6],
         }
-        assert lineage(session, 5) == [0, 1, 2, 3, 4, 5]
-        assert lineage(session, 6) == [0, 1, 2, 6]
 
 
 def test_versions_page_newest_first(memory: Memory) -> None:
@@ -91,7 +87,7 @@ def test_versions_page_newest_first(memory: Memory) -> None:
 
 def test_unknown_versions_are_named(memory: Memory) -> None:
     with memory.reading() as session:
-        for look in (get_adapter, chain, lineage):
+        for look in (get_adapter, chain):
             with pytest.raises(AdapterMissing) as caught:
                 look(session, 12)
             assert caught.value.key == 12

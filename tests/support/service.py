@@ -21,6 +21,7 @@ import torch
 import uvicorn
 from PIL import Image
 
+from app.errors import NotReady
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
@@ -141,7 +142,7 @@ def running_service(folder: Path, encoder: Path, **settings: Any) -> Iterator[Ru
         thread.start()
         try:
             wait_for(
-                lambda: services.encoder.reason is None,
+                lambda: _answers(services),
                 seconds=READY_SECONDS,
                 what="the service to be ready",
             )
@@ -152,6 +153,14 @@ def running_service(folder: Path, encoder: Path, **settings: Any) -> Iterator[Ru
             server.should_exit = True
             thread.join(timeout=READY_SECONDS)
             services.engine.dispose()
+
+
+def _answers(services: Services) -> bool:
+    try:
+        services.encoder.live()
+    except NotReady:
+        return False
+    return True
 
 
 def run_app(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.methods import get_method
+from registry.methods import list_methods
 from registry.session import default_url, open_database, reading
 from tests.support.running_worker import Desk, Here, open_shop
 from tests.support.tiny_encoder import tiny_folder
@@ -21,8 +21,9 @@ from worker.startup import announce, base_adapter, open_workshop, read_settings,
 def test_publishes_its_methods_and_the_base(here: Here) -> None:
     assert here.desk.versions() == here.desk.promoted() == [0]
     with reading(here.desk.engine) as session:
-        schema = get_method(session, "lorsu").config_schema
-    assert schema["properties"]["rank"]["minimum"] == 1
+        [method] = list_methods(session)
+    assert method.name == "lorsu"
+    assert method.config_schema["properties"]["rank"]["minimum"] == 1
 
 
 def test_starting_again_changes_nothing(here: Here) -> None:
