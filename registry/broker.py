@@ -15,8 +15,8 @@ from registry.errors import BrokerInvalid
 QUEUE = "edits"
 TASK = "emend.run_edit_jobs"
 HARD_LIMIT = timedelta(hours=6)
-"""The longest an edit is expected to take. One that takes longer goes on: its message is sent a second
-time, and whoever gets it finds nothing to claim."""
+"""The longest an edit is expected to take. One that takes longer goes on: its message is sent
+again, and whoever gets it finds nothing to claim."""
 
 
 def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
