@@ -21,11 +21,13 @@ all = []
 
 
 def _set_up(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run it there; `folder` is a project of its own, so that nothing of this one is touched."""
+    """Run it there; `folder` is a project of its own, so that nothing of this one is touched, nor
+    the environment that make told these tests to run in."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("VENV", "PYTHON")}
     return subprocess.run(
         ["sh", "./setup.sh"],
         cwd=folder,
-        env={**os.environ, "PIP_NO_INDEX": "1", **settings},
+        env={**outside, "PIP_NO_INDEX": "1", **settings},
         capture_output=True,
         text=True,
         timeout=120,
