@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -56,6 +57,15 @@ def test_a_folder_that_cannot_serve_ends_with_one_sentence(tmp_path: Path) -> No
     assert "nowhere' is not a folder" in line
 
 
+@pytest.fixture
+def _as_in_a_terminal() -> Iterator[None]:
+    """Shells ignore SIGINT for what they run in the background, and children inherit that."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_as_in_a_terminal")
 @pytest.mark.parametrize("moment", ["Starting the service", "Sending the corrections"])
 def test_ctrl_c_stops_the_service_too(pictures: Path, moment: str) -> None:
     log = pictures / "log"
