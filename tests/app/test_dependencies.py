@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.postgres import create_database, running_server, why_absent
+from tests.support.servers import require_server
 from tests.support.service import RunningService, problem_of, running_service
 
 
@@ -22,11 +22,7 @@ def either(
         with running_service(folder, tiny_encoder) as service:
             yield service
         return
-    absent = why_absent()
-    if absent is not None and os.environ.get("EMEND_REQUIRE_POSTGRES"):
-        pytest.fail(absent)
-    if absent is not None:
-        pytest.skip(absent)
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
     with running_server() as server:
         url = create_database(server, "nul")
         with running_service(folder, tiny_encoder, database_url=url) as service:

@@ -71,18 +71,20 @@ def _unserved(service: RunningService) -> bool:
     return "emend_live_unserved 1.0" in service.http.get("/metrics").text
 
 
-def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
-    service: RunningService,
-) -> None:
+def _promote_broken(service: RunningService) -> int:
+    """A version whose file is gone; returns once the service has noticed."""
     version = service.add_adapter(seed=1)
     for digest in service.digests_of(version):
         service.services.store.delete(digest)
     _promote_as_worker(service, version)
-    wait_for(
-        lambda: _unserved(service),
-        seconds=5,
-        what="the failure to be noticed",
-    )
+    wait_for(lambda: _unserved(service), seconds=5, what="the failure to be noticed")
+    return version
+
+
+def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
+    service: RunningService,
+) -> None:
+    _promote_broken(service)
     assert service.classify(picture(1), "a")["adapter"] == 0
     service.http.post("/promotions", json={"version": 0, "reason": "back"})
     assert not _unserved(service)
@@ -91,15 +93,7 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
 def test_only_the_watcher_tries_a_broken_version_again(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = service.add_adapter(seed=1)
-    for digest in service.digests_of(version):
-        service.services.store.delete(digest)
-    _promote_as_worker(service, version)
-    wait_for(
-        lambda: _unserved(service),
-        seconds=5,
-        what="the failure to be noticed",
-    )
+    version = _promote_broken(service)
     tried_by: list[str] = []
     get = service.services.store.get
 

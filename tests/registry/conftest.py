@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from registry import schema
 from tests.support.database import Memory, opened_memory
 from tests.support.postgres import create_database, drop_database, running_server, why_absent
+from tests.support.servers import require_server
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +24,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    absent = why_absent()
-    if absent is not None and os.environ.get("EMEND_REQUIRE_POSTGRES"):
-        pytest.fail(absent)
-    if absent is not None:
-        pytest.skip(absent)
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
     with running_server() as url:
         yield url
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from tests.support.redis_server import running_redis, why_absent
 from tests.support.running_worker import Desk, Here, WorkerProcesses, open_desk, open_shop
+from tests.support.servers import require_server
 
 
 @pytest.fixture
@@ -39,10 +39,6 @@ def processes(desk: Desk) -> Iterator[WorkerProcesses]:
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Of a real server, empty; skipped without one, unless EMEND_REQUIRE_REDIS is set."""
-    absent = why_absent()
-    if absent is not None and os.environ.get("EMEND_REQUIRE_REDIS"):
-        pytest.fail(absent)
-    if absent is not None:
-        pytest.skip(absent)
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_REDIS")
     with running_redis(tmp_path) as url:
         yield url
