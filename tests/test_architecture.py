@@ -23,6 +23,7 @@ ROOMS = (
     "demo",
     "benchmark",
     "recipes",
+    "servers",
 )
 SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 NAMELESS = {"utils", "util", "common", "helpers", "base", "core", "misc"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import create_database, running_server, why_absent
+from servers.postgres import create_database, running_server, why_absent
 from tests.support.servers import require_server
 from tests.support.service import RunningService, problem_of, running_service
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from registry import schema
+from servers.postgres import create_database, drop_database, running_server, why_absent
 from tests.support.database import Memory, opened_memory
-from tests.support.postgres import create_database, drop_database, running_server, why_absent
 from tests.support.servers import require_server
 
 

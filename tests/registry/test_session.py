@@ -12,8 +12,8 @@ from registry.errors import DatabaseUnavailable, LabelSetMissing
 from registry.label_sets import get_label_set, put_label_set
 from registry.session import open_database, reading, take_turn, transaction
 from registry.tables import LabelSet
+from servers.postgres import create_database, drop_database
 from tests.support.database import NOON, Memory, together
-from tests.support.postgres import create_database, drop_database
 
 
 def test_a_block_that_raises_changes_nothing(memory: Memory) -> None:

@@ -12,12 +12,12 @@ from queue import SimpleQueue
 import psutil
 import pytest
 
+from servers.ports import free_port
 from supervisor.child import Child
 from supervisor.errors import DiesAtOnce, MigrationFailed
 from supervisor.events import Event, Events, StopRequested
 from supervisor.restarts import RestartPolicy
 from supervisor.service import Service
-from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
 PROCESS = "tests.support.supervised_process"

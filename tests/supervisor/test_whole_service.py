@@ -18,7 +18,7 @@ from client import EmendClient
 from registry.edit_jobs import get_job
 from registry.session import default_url, open_database, reading
 from registry.tables import EditJob
-from tests.support.ports import free_port
+from servers.ports import free_port
 from tests.support.running_worker import COLOURS, QUICK, picture
 from tests.support.tiny_encoder import tiny_folder
 from tests.support.waiting import wait_for

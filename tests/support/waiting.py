@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from servers.waiting import wait_until
 
 Value = TypeVar("Value")
 
 
 def wait_for(condition: Callable[[], Value], *, seconds: float, what: str) -> Value:
     """The first truthy value of `condition`; AssertionError naming `what` at the deadline."""
-    pause = threading.Event()
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        pause.wait(0.02)
+    try:
+        return wait_until(condition, seconds=seconds, what=what)
+    except TimeoutError as late:
+        raise AssertionError(str(late)) from None

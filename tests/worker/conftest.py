@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.redis_server import running_redis, why_absent
+from servers.redis import running_redis, why_absent
 from tests.support.running_worker import Desk, Here, WorkerProcesses, open_desk, open_shop
 from tests.support.servers import require_server
 
