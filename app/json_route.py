@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 
 from app.body_limit import receive_within
 from app.errors import UnsupportedMediaType
-from app.settings import MEBIBYTE
 from app.uploads import JSON, parse_aside, parse_json
+from registry.deployment import MEBIBYTE
 
 LIMIT = 8 * MEBIBYTE  # no images in it: the largest label set fits
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -1,60 +1,24 @@
-"""What the operator may decide, read from the environment (prefix ``EMEND_``)."""
+"""What the operator may decide about the API, read from the environment (prefix ``EMEND_``)."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from registry.session import default_url
+from registry.deployment import MEBIBYTE, Deployment
 
-MEBIBYTE = 1024 * 1024
-EXBIBYTE = MEBIBYTE**3
-TEN_YEARS_HOURS = 10 * 365 * 24
 YEAR_SECONDS = 365 * 24 * 3600
 
 
-class Settings(BaseSettings):
-    """Sizes are bytes, ``keep_predictions`` hours, ``edit_wait`` seconds."""
+class Settings(Deployment):
+    """Sizes are bytes, ``edit_wait`` seconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="EMEND_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
-
-    encoder: str = "bundled"
-    pretrained: str | None = None
-    device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    data: Path = Path("emend-data")
-    database_url: str | None = None
-    broker_url: str | None = None
-    artifacts: str | None = None
     edit_batch: Annotated[int, Field(ge=1)] = 20
     edit_wait: Annotated[float, Field(ge=0, le=YEAR_SECONDS, allow_inf_nan=False)] = 5.0
     max_image_bytes: Annotated[int, Field(ge=1)] = 20 * MEBIBYTE
     max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_request_bytes: Annotated[int, Field(ge=1)] = 256 * MEBIBYTE
-    keep_predictions: Annotated[float, Field(ge=0, le=TEN_YEARS_HOURS, allow_inf_nan=False)] = 24.0
-    keep_bytes: Annotated[int, Field(ge=0, le=EXBIBYTE)] = 1024 * MEBIBYTE
-    threads: Annotated[int, Field(ge=1)] | None = None
     versions_ready: Annotated[int, Field(ge=1)] = 3
-
-    @property
-    def database_location(self) -> str:
-        """The database's URL; a SQLite file in the data folder unless decided otherwise."""
-        return self.database_url or default_url(self.data)
-
-    @property
-    def artifacts_location(self) -> str:
-        """The folder or fsspec URL where files live."""
-        return self.artifacts or str(self.data / "artifacts")
-
-    @property
-    def torch_threads(self) -> int:
-        """Threads of one forward pass; every core unless decided otherwise."""
-        return self.threads or os.cpu_count() or 1

@@ -13,6 +13,8 @@ from app.edit_queue import EditQueue
 from app.errors import DataFolderUnwritable, SettingsInvalid
 from app.settings import Settings
 from registry.artifacts import ArtifactStore
+from registry.broker_probe import check_broker
+from registry.deployment import problems_of
 from registry.errors import RegistryError
 from registry.schema import check
 from registry.session import open_database
@@ -29,9 +31,11 @@ class Ground:
 
 def open_ground(settings: Settings) -> Ground:
     """Raises `DataFolderUnwritable`, `DatabaseUnavailable`, `SchemaBehind`, `SchemaAhead`,
-    `StorageUnavailable` or `BrokerInvalid`."""
+    `StorageUnavailable`, `BrokerInvalid`, `BrokerUnavailable` or `SecretError`."""
     prepare_folder(settings.data)
-    edit_queue = EditQueue(settings.broker_url, settings.data)
+    broker = settings.broker_location
+    edit_queue = EditQueue(broker, settings.data)
+    check_broker(broker)
     store = ArtifactStore(settings.artifacts_location)
     engine = open_database(settings.database_location)
     try:
@@ -57,8 +61,4 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = [
-            ("EMEND_" + ".".join(str(part) for part in entry["loc"]).upper(), entry["msg"])
-            for entry in error.errors()
-        ]
-        raise SettingsInvalid(tuple(problems)) from error
+        raise SettingsInvalid(problems_of(error)) from error

@@ -9,12 +9,14 @@ RegistryError
 │             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
 ├── DatabaseError: DatabaseUnavailable, SchemaBehind, SchemaAhead
-└── BrokerInvalid
+├── BrokerError: BrokerInvalid, BrokerUnavailable
+└── SecretError: SecretMissing, SecretWeak
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class RegistryError(Exception):
@@ -280,7 +282,41 @@ class SchemaAhead(DatabaseError):
         )
 
 
-class BrokerInvalid(RegistryError):
+class BrokerError(RegistryError):
+    """The broker cannot be used as it was given."""
+
+
+class BrokerInvalid(BrokerError):
     def __init__(self, url: str) -> None:
         self.url = url
         super().__init__(f"the broker URL {url!r} must start with redis:// or rediss://")
+
+
+class BrokerUnavailable(BrokerError):
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"cannot use the broker {where}: {reason}")
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+class SecretError(RegistryError):
+    """A password that was to come from a file."""
+
+
+class SecretMissing(SecretError):
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"no password can be read from {path}: {reason}")
+
+
+class SecretWeak(SecretError):
+    """`reason` says why; the password itself is told nowhere."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"the password in {path} is too weak: {reason}")

@@ -30,15 +30,24 @@ class RedisServer:
     """It may be started and stopped again and again: the port stays, what it held is gone. The log
     is written to `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, password: str | None = None) -> None:
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.password = password
+        login = f":{password}@" if password else ""
+        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns once it answers. Raises ServerFailed."""
-        options = {"bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "no"}
+        options: dict[str, object] = {
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "save": "",
+            "appendonly": "no",
+        }
+        if self.password:
+            options["requirepass"] = self.password
         flags = (flag for name, value in options.items() for flag in (f"--{name}", str(value)))
         log = self.folder / "redis.log"
         with log.open("ab") as output:
@@ -46,7 +55,7 @@ class RedisServer:
                 ["redis-server", "--port", str(self.port), *flags], stdout=output, stderr=output
             )
         self.process = process
-        with Redis(port=self.port) as client:
+        with Redis(port=self.port, password=self.password) as client:
             try:
                 wait_until(
                     lambda: process.poll() is not None or _answers(client),
@@ -66,9 +75,9 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[str]:
+def running_redis(folder: Path, *, password: str | None = None) -> Iterator[str]:
     """The URL of its first database, empty; the log is written to `folder`. Raises ServerFailed."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, password=password)
     try:
         server.start()
         yield server.url

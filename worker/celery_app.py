@@ -16,7 +16,7 @@ from celery.worker import state
 from kombu.exceptions import ChannelError, KombuError, OperationalError
 
 from registry.broker import QUEUE, TASK, broker_settings
-from registry.errors import BrokerInvalid
+from registry.errors import BrokerError, SecretError
 from worker.errors import NotReady
 from worker.file_broker import broker_url
 from worker.settings import Settings
@@ -29,8 +29,8 @@ POLL_EVERY_SECONDS = 0.1
 def make_app(settings: Settings) -> Celery:
     """Raises NotReady."""
     try:
-        configuration = broker_settings(settings.broker_url, settings.data)
-    except (BrokerInvalid, OSError) as error:
+        configuration = broker_settings(settings.broker_location, settings.data)
+    except (BrokerError, SecretError, OSError) as error:
         raise NotReady(str(error)) from error
     if settings.broker_url is None:
         configuration["broker_url"] = broker_url()

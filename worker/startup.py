@@ -20,6 +20,8 @@ from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
 from registry.adapters import ensure_base
 from registry.artifacts import ArtifactStore
+from registry.broker_probe import check_broker
+from registry.deployment import problems_of
 from registry.errors import DatabaseUnavailable, RegistryError, SchemaBehind
 from registry.methods import publish_method
 from registry.schema import check
@@ -42,10 +44,7 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = [
-            f"EMEND_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}"
-            for each in error.errors()
-        ]
+        problems = (f"{name}: {problem}" for name, problem in problems_of(error))
         raise NotReady("; ".join(problems)) from error
 
 
@@ -53,6 +52,7 @@ def open_workshop(settings: Settings, stopping: threading.Event) -> Workshop:
     """Raises NotReady; WorkerStopping when asked to stop while waiting for the schema."""
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
+        check_broker(settings.broker_location)
         engine = open_database(settings.database_location)
         wait_for_schema(engine, stopping, seconds=SCHEMA_WAIT_SECONDS)
         store = ArtifactStore(settings.artifacts_location)

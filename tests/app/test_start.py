@@ -17,6 +17,7 @@ from app.served_encoder import check_device
 from app.start import read_settings
 from registry import schema
 from registry.session import default_url, open_database
+from servers.ports import free_port
 from tests.support.service import ROOT, environment, picture, run_app, running_service
 from tests.support.tiny_encoder import tiny_folder
 from tests.support.waiting import wait_for
@@ -59,6 +60,27 @@ def test_a_wrong_setting(
     tmp_path: Path, command: str, settings: dict[str, str], named: str
 ) -> None:
     assert named in _one_sentence(run_app(tmp_path, command, **settings))
+
+
+def test_a_password_that_is_missing_or_weak(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = {
+        "EMEND_DATABASE_URL": "postgresql://emend@127.0.0.1:1/emend",
+        "EMEND_DATABASE_PASSWORD_FILE": str(file),
+    }
+    assert str(file) in _one_sentence(run_app(tmp_path, **settings))
+    file.write_text("hunter2")
+    said = _one_sentence(run_app(tmp_path, "migrate", **settings))
+    assert "too weak" in said
+    assert "hunter2" not in said
+
+
+def test_a_broker_that_does_not_answer(tmp_path: Path) -> None:
+    broker = f"redis://:s3cret-of-the-queue@127.0.0.1:{free_port()}/0"
+    said = _one_sentence(run_app(tmp_path, EMEND_BROKER_URL=broker))
+    assert "cannot use the broker" in said
+    assert "127.0.0.1" in said
+    assert "s3cret" not in said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from registry.methods import list_methods
 from registry.session import default_url, open_database, reading
+from servers.ports import free_port
 from tests.support.running_worker import Desk, Here, open_shop
 from tests.support.tiny_encoder import tiny_folder
 from worker.celery_app import make_app
@@ -64,6 +65,24 @@ def test_a_number_that_no_clock_or_database_holds_is_refused(
 def test_a_broker_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="redis://"):
         make_app(Settings(data=tmp_path, broker_url="amqp://guest:secret@here"))
+
+
+def test_a_broker_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, broker_url=f"redis://:hidden@127.0.0.1:{free_port()}/0")
+    with pytest.raises(NotReady, match=r"broker redis://127\.0\.0\.1") as refusal:
+        open_workshop(settings, threading.Event())
+    assert "hidden" not in str(refusal.value)
+
+
+def test_a_weak_password_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2")
+    settings = Settings(
+        data=tmp_path,
+        database_url="postgresql://emend@127.0.0.1:1/emend",
+        database_password_file=tmp_path / "password",
+    )
+    with pytest.raises(NotReady, match="too weak"):
+        open_workshop(settings, threading.Event())
 
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

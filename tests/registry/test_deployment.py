@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy.engine import make_url
+
+from registry.deployment import Deployment, problems_of
+from registry.errors import SecretMissing, SecretWeak
+
+SECRET = "a/b@c:d?e#f%g+h i".replace(" ", "_")
+"""Every character that means something in a URL."""
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text(SECRET + "\n")
+    return file
+
+
+def test_without_settings_all_is_in_the_data_folder(tmp_path: Path) -> None:
+    deployment = Deployment(data=tmp_path)
+    assert deployment.database_location == f"sqlite:///{tmp_path / 'emend.db'}"
+    assert deployment.artifacts_location == str(tmp_path / "artifacts")
+    assert deployment.broker_location is None
+
+
+def test_the_passwords_come_from_their_files_whole(password: Path) -> None:
+    deployment = Deployment(
+        database_url="postgresql://emend@db:5432/emend",
+        database_password_file=password,
+        broker_url="redis://queue:6379/0",
+        broker_password_file=password,
+    )
+    database = make_url(deployment.database_location)
+    assert (database.username, database.password, database.host) == ("emend", SECRET, "db")
+    broker = urlsplit(deployment.broker_location or "")
+    assert (broker.hostname, broker.port, broker.path) == ("queue", 6379, "/0")
+    from redis.connection import parse_url
+
+    assert parse_url(deployment.broker_location)["password"] == SECRET
+    assert SECRET not in repr(deployment)
+
+
+def test_a_file_goes_before_a_password_in_the_url_and_keeps_the_user(password: Path) -> None:
+    deployment = Deployment(broker_url="rediss://worker:old@queue/2", broker_password_file=password)
+    broker = urlsplit(deployment.broker_location or "")
+    assert broker.username == "worker"
+    assert "old" not in (deployment.broker_location or "")
+
+
+@pytest.mark.parametrize("which", ["database", "broker"])
+def test_a_password_without_its_url_is_refused(which: str, password: Path) -> None:
+    values = {f"{which}_password_file": password}
+    with pytest.raises(ValidationError) as refusal:
+        Deployment(**values)  # type: ignore[arg-type]
+    ((_, said),) = problems_of(refusal.value)
+    assert f"EMEND_{which.upper()}_PASSWORD_FILE" in said
+    assert f"EMEND_{which.upper()}_URL" in said
+
+
+def test_a_missing_or_weak_password_is_told_when_it_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    deployment = Deployment(
+        database_url="postgresql://emend@db/emend",
+        database_password_file=file,
+        broker_url="redis://queue",
+        broker_password_file=file,
+    )
+    for location in ("database_location", "broker_location"):
+        file.unlink(missing_ok=True)
+        with pytest.raises(SecretMissing, match=str(file)):
+            getattr(deployment, location)
+        file.write_text("emend")
+        with pytest.raises(SecretWeak):
+            getattr(deployment, location)
