@@ -46,7 +46,8 @@ def record_adapter(
 ) -> int:
     """Append a version whose file is stored already; its number is the next integer.
 
-    Raises ArtifactMissing when the file is not in the store.
+    Raises ArtifactMissing when the file is not in the store, AdapterMissing when there is no
+    version to stack on.
     """
     take_turn(session)
     keep_artifact(
@@ -55,6 +56,9 @@ def record_adapter(
     version = session.scalars(select(func.max(AdapterRecord.version))).one() + 1
     values = {**vars(new), "config": dict(new.config), "report": dict(new.report)}
     correction_ids = sorted(set(values.pop("correction_ids")))
+    values["depth"] = 1 + (
+        0 if new.stacked_on is None else get_adapter(session, new.stacked_on).depth
+    )
     session.add(AdapterRecord(version=version, created_at=now, **values))
     session.flush()
     rows = [{"version": version, "correction_id": one} for one in correction_ids]
@@ -95,6 +99,7 @@ def ensure_base(
     session.add(
         AdapterRecord(
             version=0,
+            depth=0,
             method="none",
             config={},
             seed=0,

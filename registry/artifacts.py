@@ -29,7 +29,14 @@ from sqlalchemy.orm import Session
 from registry.batches import AT_ONCE, batches
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.session import take_turn
-from registry.tables import AdapterRecord, Artifact, ControlImage, Correction, Prediction
+from registry.tables import (
+    AdapterRecord,
+    Artifact,
+    ControlImage,
+    Correction,
+    Prediction,
+    SnapshotRecord,
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -196,6 +203,7 @@ def _named() -> ColumnElement[bool]:
     return (
         exists().where(Correction.image_sha256 == Artifact.sha256)
         | exists().where(AdapterRecord.digest == Artifact.sha256)
+        | exists().where(SnapshotRecord.digest == Artifact.sha256)
         | exists().where(ControlImage.image_sha256 == Artifact.sha256)
         | exists().where(Prediction.image_sha256 == Artifact.sha256)
     )

@@ -196,6 +196,9 @@ class AdapterRecord(Row):
     parent: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"), index=True)
     stacked_on: Mapped[int | None] = mapped_column(ForeignKey("adapters.version"))
     """The version beneath when fitted on top of it; None when fitted from the base."""
+    depth: Mapped[int] = mapped_column(server_default="0", index=True)
+    """Files that make it when no snapshot spares any: 1 on the base, else one more than the version
+    beneath. Whoever writes rows without `record_adapter` (seeds, restores) gives it just so."""
     method: Mapped[str] = mapped_column(Name)
     config: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -209,6 +212,20 @@ class AdapterRecord(Row):
     strength: Mapped[float] = mapped_column(Double)
     edit_job_id: Mapped[str | None] = mapped_column(Identity, unique=True)
     report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    created_at: Mapped[datetime]
+
+
+class SnapshotRecord(Row):
+    """A version's changed weights as one file, which spares its loading all adapters beneath.
+
+    A cache: a version without one is merged from its adapters.
+    """
+
+    __tablename__ = "snapshots"
+
+    version: Mapped[int] = mapped_column(ForeignKey("adapters.version"), primary_key=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
 
 

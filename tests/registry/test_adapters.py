@@ -73,6 +73,9 @@ def test_a_chain_is_what_is_merged(memory: Memory) -> None:
             5: [4, 5],
             6: [1, 2, 6],
         }
+        assert get_adapter(session, 0).depth == 0
+        depths = {version: get_adapter(session, version).depth for version in chains}
+        assert depths == {version: len(versions) for version, versions in chains.items()}
 
 
 def test_versions_page_newest_first(memory: Memory) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from registry import schema
 from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
 from registry.session import open_database
-from registry.tables import Prediction, Row, Vocabulary
+from registry.tables import AdapterRecord, Prediction, Row, Vocabulary
 from tests.support.database import together
 
 
@@ -95,6 +95,31 @@ def test_predictions_keep_their_vocabulary_both_ways(empty_url: str) -> None:
     assert [json.loads(one) if isinstance(one, str) else one for one in kept] == [
         ["cat", "ñandú"]
     ] * 2
+    engine.dispose()
+
+
+_FOUR_VERSIONS = (
+    _A_PREDICTION[0],
+    "INSERT INTO adapters (version, stacked_on, method, config, seed, base_name, base_digest,"
+    " digest, bytes, parameters, strength, created_at) VALUES"
+    + ",".join(
+        f" ({version}, {beneath}, 'none', '{{}}', 0, 'tiny', 'b', 'i', 1, 0, 1,"
+        " '2030-01-01 12:00:00')"
+        for version, beneath in ((0, "NULL"), (1, "NULL"), (2, "1"), (3, "2"))
+    ),
+)
+
+
+def test_versions_of_former_releases_know_how_deep_they_are_stacked(empty_url: str) -> None:
+    schema.upgrade(empty_url, "0002_vocabularies")
+    engine = open_database(empty_url)
+    with engine.begin() as connection:
+        for statement in _FOUR_VERSIONS:
+            connection.execute(text(statement.replace(":", "\\:")))
+    schema.upgrade(empty_url)
+    with engine.connect() as connection:
+        query = select(AdapterRecord.depth).order_by(AdapterRecord.version)
+        assert connection.scalars(query).all() == [0, 1, 2, 3]
     engine.dispose()
 
 
