@@ -1,8 +1,14 @@
-"""The database's schema: upgraded by migrations, checked when a process starts."""
+"""The database's schema: upgraded by migrations, checked when a process starts.
+
+A migration may run under traffic. On PostgreSQL a change of a table waits for every transaction
+that reads it, and all that come later wait behind the change: so it waits for a moment only, steps
+back to let them through, and asks again.
+"""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +17,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
-from registry.errors import SchemaAhead, SchemaBehind
+from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
 from registry.session import open_database, take_turn, translated_errors
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+LOCK_MILLISECONDS = 500
+"""How long a migration may keep others waiting behind it before it steps back."""
+PATIENCE_SECONDS = 120.0
+LET_THROUGH_SECONDS = 0.2
+_LOCK_TIMEOUT = "55P03"
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -49,17 +60,36 @@ def differences(url: str) -> None:
 def _migrate(url: str, step: Callable[[Config], None]) -> None:
     # Rebuilding a table on SQLite drops it for a moment: foreign keys must not see that.
     engine = open_database(url, foreign_keys=False)
-    settings = Config(stdout=io.StringIO())
-    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        writer = engine.execution_options(emend_writing=True)
-        with translated_errors(engine), writer.begin() as connection:
-            take_turn(connection)
-            _known_revision(connection)
-            settings.attributes["connection"] = connection
-            step(settings)
+        while True:
+            try:
+                with translated_errors(engine):
+                    return _attempt(engine, step)
+            except DatabaseUnavailable as problem:
+                if not _gave_way(problem) or time.monotonic() > deadline:
+                    raise
+            time.sleep(LET_THROUGH_SECONDS)
     finally:
         engine.dispose()
+
+
+def _attempt(engine: Engine, step: Callable[[Config], None]) -> None:
+    settings = Config(stdout=io.StringIO())
+    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with engine.execution_options(emend_writing=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))
+        take_turn(connection)
+        _known_revision(connection)
+        settings.attributes["connection"] = connection
+        step(settings)
+
+
+def _gave_way(problem: DatabaseUnavailable) -> bool:
+    """Whether it only waited too long for others."""
+    reported = getattr(problem.__cause__, "orig", None)
+    return getattr(reported, "sqlstate", None) == _LOCK_TIMEOUT
 
 
 def _known_revision(connection: Connection) -> str | None:

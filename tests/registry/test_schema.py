@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from registry import schema
 from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
 from registry.session import open_database
 from registry.tables import AdapterRecord, Prediction, Row, Vocabulary
+from servers.postgres import create_database
 from tests.support.database import together
 
 
@@ -154,3 +156,19 @@ def test_an_upgrade_works_from_any_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_hold_a_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="unable to open"):
         schema.upgrade(f"sqlite:///{tmp_path / 'missing' / 'emend.db'}")
+
+
+def test_a_migration_gives_up_in_a_sentence_when_nobody_lets_it_through(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "PATIENCE_SECONDS", 0.1)
+    url = create_database(postgres_server, f"busy_{uuid.uuid4().hex}")
+    schema.upgrade(url)
+    engine = open_database(url)
+    with engine.begin() as reader:
+        reader.execute(text("SELECT 1 FROM corrections"))
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+            schema.downgrade(url, "base")
+    schema.downgrade(url, "base")
+    assert _tables(url) == {"alembic_version"}
+    engine.dispose()
