@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class EditQueue:
         self._configuration = broker_settings(broker_url, data)
         self._celery: Celery | None = None
         self._lock = threading.Lock()
+        self.on_lost: Callable[[], object] = lambda: None
 
     def nudge(self, job_id: str) -> None:
         """Tells the worker that a job is due. Never raises: the worker finds it all the same.
@@ -37,6 +39,7 @@ class EditQueue:
         try:
             self._connected().send_task(TASK, [job_id], queue=QUEUE, retry=False)
         except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:
+            self.on_lost()
             logger.warning("edit job %s waits for the worker's own look: %s", job_id, error)
 
     def _connected(self) -> Celery:

@@ -68,10 +68,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    services.metrics.build.info({"version": app.version, "encoder": services.settings.encoder})
     for routes in ROUTES:
         app.include_router(routes.router)
     add_documentation(app)
-    answer_with_problems(app)
+    answer_with_problems(app, services.metrics.problems)
     app.add_middleware(BodyLimit, limit=services.settings.max_request_bytes)
     app.add_middleware(RequestMeter, metrics=services.metrics)
     return app

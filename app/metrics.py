@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-STATES = ("queued", "running", "succeeded", "rejected", "failed", "cancelled")
 
 
 class Metrics:
@@ -17,6 +27,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.build = Info("emend_build", "What this process runs.", registry=self.registry)
         self.requests = Counter(
             "emend_requests",
             "Requests answered.",
@@ -28,6 +41,12 @@ class Metrics:
             "Seconds from a request to the start of its answer.",
             ("method", "route"),
             buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.problems = Counter(
+            "emend_problems",
+            "Problem documents answered, by the last part of their type.",
+            ("type",),
             registry=self.registry,
         )
         self.images = Counter(
@@ -54,8 +73,10 @@ class Metrics:
             "Predictions that could not be kept.",
             registry=self.registry,
         )
-        self.edit_jobs = Gauge(
-            "emend_edit_jobs", "Edit jobs by state.", ("status",), registry=self.registry
+        self.nudges_lost = Counter(
+            "emend_nudges_lost",
+            "Nudges that the broker did not take; their jobs wait for the workers' own look.",
+            registry=self.registry,
         )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -63,11 +84,21 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.latency.labels(method, route).observe(seconds)
 
-    def render(self, jobs: Mapping[str, int]) -> bytes:
-        """The text for a scrape; ``jobs`` is the number of edit jobs by state."""
-        for state in STATES:
-            self.edit_jobs.labels(state).set(jobs.get(state, 0))
-        return generate_latest(self.registry)
+    def render(self, looked_up: Iterable[Metric] = ()) -> bytes:
+        """The text for a scrape: what is counted here, and what was ``looked_up`` for it."""
+        once = CollectorRegistry()
+        once.register(_Once(looked_up))
+        return generate_latest(self.registry) + generate_latest(once)
+
+
+class _Once(Collector):
+    """Metrics that are at hand."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class RequestMeter:

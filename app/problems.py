@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import http
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -28,6 +29,7 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:emend:problem:"
 RETRY_SECONDS = 2
 DETAIL_LIMIT = 1000
+Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def problem_of(error: Exception) -> Problem:
     """The row of an error; that of an unexpected failure when it has none."""
     if isinstance(error, mine.ImageRefused):
         return problem_of(error.cause)
+    if isinstance(error, HTTPException):
+        return _of_status(error.status_code)
     rows = (PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     return next(rows, UNEXPECTED)
 
@@ -183,7 +187,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return document(_of_status(error.status_code), detail=detail, headers=error.headers)
+    return document(problem_of(error), detail=detail, headers=error.headers)
 
 
 async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
@@ -195,10 +199,18 @@ async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def answer_with_problems(app: FastAPI) -> None:
-    """Makes every error of the application a problem document."""
+def answer_with_problems(app: FastAPI, counted: Counter) -> None:
+    """Makes every error of the application a problem document, ``counted`` by its slug."""
+
+    def add(kind: type[Exception], handler: Handler) -> None:
+        async def handle(request: Request, error: Exception) -> JSONResponse:
+            counted.labels(problem_of(error).slug).inc()
+            return await handler(request, error)
+
+        app.add_exception_handler(kind, handle)
+
     for kind in (*PROBLEMS, mine.ImageRefused):
-        app.add_exception_handler(kind, _on_known)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_unexpected)
+        add(kind, _on_known)
+    add(RequestValidationError, _on_invalid)
+    add(HTTPException, _on_http)
+    add(Exception, _on_unexpected)

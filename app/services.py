@@ -13,9 +13,9 @@ from app.prediction_log import PredictionLog
 from app.served_encoder import ServedEncoder
 from app.settings import Settings
 from app.start import open_ground
+from app.vital_signs import VitalSigns, folders_of
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
-from registry.edit_jobs import count_jobs
 from registry.promotions import find_live_promotion
 from registry.session import reading
 
@@ -36,12 +36,14 @@ class Services:
         self.store = ground.store
         self.edit_queue = ground.edit_queue
         self.metrics = Metrics()
+        self.edit_queue.on_lost = self.metrics.nudges_lost.inc
         self.predictions = PredictionLog(settings, self.engine, self.store, self.metrics)
         self.encoder = ServedEncoder(settings, self.engine, self.store, self.metrics)
         cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")
         self.classification = Classification(
             settings, self.engine, self.encoder, cache, self.predictions, self.metrics
         )
+        self.vital_signs = VitalSigns(self.engine, self.readiness, folders_of(settings))
         self.forward_slots = CapacityLimiter(FORWARD_SLOTS)
         self.news_slots = CapacityLimiter(NEWS_SLOTS)
         self.decode_slots = asyncio.Semaphore(DECODE_SLOTS)
@@ -57,11 +59,6 @@ class Services:
         with reading(self.engine) as session:
             find_live_promotion(session)
         return self.encoder.live()
-
-    def jobs_by_state(self) -> dict[str, int]:
-        """How many edit jobs are in each state."""
-        with reading(self.engine) as session:
-            return count_jobs(session)
 
     def stop(self) -> None:
         """Writes what waits to be written and closes the database."""

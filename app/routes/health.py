@@ -30,7 +30,7 @@ def ready(services: ServicesOf) -> Ready:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(services: ServicesOf) -> Response:
-    """Counters in Prometheus' text format."""
-    text = services.metrics.render(services.jobs_by_state())
+async def metrics(services: ServicesOf) -> Response:
+    """Counters and gauges in Prometheus' text format; answers without the database too."""
+    text = services.metrics.render(await services.vital_signs.metrics())
     return Response(text, media_type=CONTENT_TYPE_LATEST)

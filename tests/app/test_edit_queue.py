@@ -31,9 +31,13 @@ def test_a_broker_that_is_away_is_logged_and_harms_nothing(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
+        queue = EditQueue(url, tmp_path)
+        lost: list[None] = []
+        queue.on_lost = lambda: lost.append(None)
         with caplog.at_level(logging.WARNING, logger="app"):
-            EditQueue(url, tmp_path).nudge("a job")
+            queue.nudge("a job")
     assert "a job" in caplog.text
+    assert len(lost) == 1
 
 
 def test_a_damaged_file_of_the_embedded_broker_is_logged_and_harms_nothing(

@@ -1,0 +1,159 @@
+"""What a scrape looks up anew: database, queue, readiness, free space.
+
+A scrape is answered whatever happens to the database: what is not known after ``LOOK_SECONDS`` is
+left out, and ``emend_database_up`` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from anyio import CapacityLimiter, move_on_after, to_thread
+from prometheus_client import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily
+from sqlalchemy import Engine
+
+from app.errors import NotReady
+from app.settings import Settings
+from registry.errors import RegistryError
+from registry.queue_state import QueueState, queue_state
+from registry.session import reading
+
+LOOK_SECONDS = 4.0  # less than Prometheus waits for
+LOOKS_AT_ONCE = 2  # more scrapes than that wait for threads of their own, never for those of others
+STATES = ("queued", "running", "succeeded", "rejected", "failed", "cancelled")
+
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class _OfDatabase:
+    queue: QueueState
+    seconds: float
+    ready: bool
+
+
+class VitalSigns:
+    """One process's look at what it stands on."""
+
+    def __init__(
+        self, engine: Engine, readiness: Callable[[], object], folders: Mapping[str, Path]
+    ) -> None:
+        """``readiness`` raises while the process is not ready; ``folders`` are those whose disks
+        must not fill, by name."""
+        self._engine = engine
+        self._readiness = readiness
+        self._folders = folders
+        self._database_slots = CapacityLimiter(LOOKS_AT_ONCE)
+        self._disk_slots = CapacityLimiter(LOOKS_AT_ONCE)
+
+    async def metrics(self) -> list[Metric]:
+        """Gauges of this moment; those that only the database knows are absent without it."""
+        found = await _in_time(self._look, self._database_slots)
+        families = [
+            _gauge(
+                "emend_database_up",
+                "1 while the database answers.",
+                float(found is not None),
+            ),
+            _gauge(
+                "emend_ready",
+                "1 while this process answers /health/ready with 200.",
+                float(found is not None and found.ready),
+            ),
+            *(await _in_time(self._disks, self._disk_slots) or ()),
+        ]
+        return families if found is None else [*families, *_of_database(found)]
+
+    def _look(self) -> _OfDatabase | None:
+        begun = time.perf_counter()
+        try:
+            with reading(self._engine) as session:
+                queue = queue_state(session, now=datetime.now(UTC))
+        except RegistryError:
+            return None
+        return _OfDatabase(queue, time.perf_counter() - begun, self._is_ready())
+
+    def _is_ready(self) -> bool:
+        try:
+            self._readiness()
+        except (NotReady, RegistryError):
+            return False
+        return True
+
+    def _disks(self) -> list[Metric]:
+        free = GaugeMetricFamily(
+            "emend_disk_free_bytes", "Bytes that may still be written.", labels=["folder"]
+        )
+        size = GaugeMetricFamily("emend_disk_bytes", "Bytes of the disk.", labels=["folder"])
+        for name, folder in self._folders.items():
+            with contextlib.suppress(OSError):  # a disk that is gone has neither
+                usage = shutil.disk_usage(folder)
+                free.add_metric([name], usage.free)
+                size.add_metric([name], usage.total)
+        return [free, size]
+
+
+async def _in_time(look: Callable[[], Found | None], slots: CapacityLimiter) -> Found | None:
+    """None for what was not seen in time. Its thread may go on; no other request waits for it."""
+    with move_on_after(LOOK_SECONDS):
+        return await to_thread.run_sync(look, limiter=slots, abandon_on_cancel=True)
+    return None
+
+
+def folders_of(settings: Settings) -> dict[str, Path]:
+    """The local folders that a service writes to, by what is in them."""
+    places = {"data": str(settings.data), "artifacts": settings.artifacts_location}
+    return {name: Path(place) for name, place in places.items() if "://" not in place}
+
+
+def _of_database(found: _OfDatabase) -> Iterator[Metric]:
+    queue = found.queue
+    yield _gauge(
+        "emend_database_seconds", "Seconds that the database took for this scrape.", found.seconds
+    )
+    yield _gauge(
+        "emend_promoted_version",
+        "The adapter version that every process should answer with; -1 before there is one.",
+        -1 if queue.promoted is None else queue.promoted,
+    )
+    jobs = {state: float(queue.jobs.get(state, 0)) for state in STATES}
+    yield _gauge("emend_edit_jobs", "Edit jobs by state.", jobs)
+    yield _gauge(
+        "emend_newest_job_seconds",
+        "Seconds from start to end, of the newest job that ended so.",
+        queue.newest_seconds,
+    )
+    yield _gauge(
+        "emend_oldest_due_job_seconds",
+        "Seconds that the longest waiting job could have run already; 0 when none is due.",
+        queue.oldest_due_seconds,
+    )
+    yield _gauge(
+        "emend_running_job_heartbeat_age_seconds",
+        "Seconds since the running job's worker gave a sign of life; 0 when none runs.",
+        queue.heartbeat_age_seconds,
+    )
+    yield _gauge(
+        "emend_lost_attempts",
+        "Attempts whose worker went silent, of the jobs that have not ended.",
+        queue.lost_attempts,
+    )
+
+
+def _gauge(name: str, text: str, value: float | Mapping[str, float]) -> Metric:
+    """A gauge of one value, or of one for each ``status``."""
+    if isinstance(value, Mapping):
+        family = GaugeMetricFamily(name, text, labels=["status"])
+        for status, one in value.items():
+            family.add_metric([status], one)
+        return family
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,140 @@
+"""What `/metrics` tells of database, queue, readiness and disks, and that it always tells."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import vital_signs
+from app.errors import NotReady
+from app.vital_signs import VitalSigns
+from servers.postgres import PostgresServer, create_database, why_absent
+from tests.support.servers import require_server
+from tests.support.service import RunningService, picture, problem_of, running_service
+
+OF_THE_DATABASE = (
+    "emend_database_seconds",
+    "emend_promoted_version",
+    "emend_edit_jobs",
+    "emend_oldest_due_job_seconds",
+    "emend_running_job_heartbeat_age_seconds",
+    "emend_lost_attempts",
+)
+SECONDS_OF_A_SCRAPE = 5.0
+
+
+@pytest.fixture
+def database() -> Iterator[PostgresServer]:
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
+    above = Path(tempfile.mkdtemp(prefix="emend-postgres-"))
+    above.chmod(0o755)  # the server's user must get there
+    server = PostgresServer(above / "server")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(above)
+
+
+def scraped(service: RunningService) -> dict[str, float]:
+    """Every sample of a scrape, as it is written."""
+    text = service.http.get("/metrics").raise_for_status().text
+    return {
+        f"{one.name}{sorted(one.labels.items()) or ''}": one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def test_a_scrape_says_what_runs_and_whether_it_is_well(service: RunningService) -> None:
+    samples = scraped(service)
+    assert samples["emend_database_up"] == samples["emend_ready"] == 1
+    assert 0 < samples["emend_database_seconds"] < SECONDS_OF_A_SCRAPE
+    assert samples["emend_promoted_version"] == samples["emend_live_version"] == 0
+    assert samples["process_resident_memory_bytes"] > 1024**2
+    assert samples["emend_disk_free_bytes[('folder', 'data')]"] > 0
+    assert (
+        samples["emend_disk_free_bytes[('folder', 'artifacts')]"]
+        <= samples["emend_disk_bytes[('folder', 'artifacts')]"]
+    )
+    text = service.http.get("/metrics").text
+    assert re.search(r'emend_build_info\{encoder=".+",version=".+"\} 1.0', text)
+    assert text.count("# TYPE emend_edit_jobs gauge") == 1
+
+
+def test_the_queue_is_told_as_it_stands(service: RunningService) -> None:
+    before = scraped(service)
+    assert before["emend_edit_jobs[('status', 'queued')]"] == 0
+    service.correct(picture(1), "a")
+    after = scraped(service)
+    assert after["emend_edit_jobs[('status', 'queued')]"] == 1
+    assert after["emend_edit_jobs[('status', 'failed')]"] == 0
+
+
+def test_problems_are_counted_by_their_type(service: RunningService) -> None:
+    problem_of(service.http.get("/edit-jobs/a"), 404)
+    problem_of(service.http.get("/nowhere"), 404)
+    problem_of(service.http.post("/promotions", json={"version": "x"}), 422)
+    samples = scraped(service)
+    for slug in ("edit-job-unknown", "not-found", "request-invalid"):
+        assert samples[f"emend_problems_total[('type', '{slug}')]"] == 1
+
+
+def test_without_its_database_a_scrape_tells_all_that_the_process_knows_itself(
+    database: PostgresServer, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    url = create_database(database.url, "emend")
+    with running_service(tmp_path / "data", tiny_encoder, database_url=url) as service:
+        service.classify(picture(1), "a")
+        assert scraped(service)["emend_database_up"] == 1
+        database.stop()
+        begun = time.monotonic()
+        samples = scraped(service)
+        assert time.monotonic() - begun < SECONDS_OF_A_SCRAPE
+        assert samples["emend_database_up"] == samples["emend_ready"] == 0
+        assert samples["emend_classified_images_total"] == 1
+        assert not [name for name in samples if name.startswith(OF_THE_DATABASE)]
+        database.start()
+        samples = scraped(service)
+        assert samples["emend_database_up"] == samples["emend_ready"] == 1
+        assert samples["emend_edit_jobs[('status', 'queued')]"] == 0
+
+
+def test_a_database_that_hangs_does_not_hang_a_scrape(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vital_signs, "LOOK_SECONDS", 0.2)
+    answer = threading.Event()
+    signs = VitalSigns(service.services.engine, answer.wait, {})
+
+    async def names_and_values() -> dict[str, float]:
+        metrics = await signs.metrics()
+        return {one.name: one.samples[0].value for one in metrics if one.samples}
+
+    try:
+        for _ in range(vital_signs.LOOKS_AT_ONCE + 1):  # the last waits for a thread in vain
+            found = anyio.run(names_and_values)
+            assert found == {"emend_database_up": 0, "emend_ready": 0}
+    finally:
+        answer.set()
+
+
+def test_a_process_that_is_not_ready_says_so(service: RunningService, tmp_path: Path) -> None:
+    def not_ready() -> None:
+        raise NotReady("it loads")
+
+    signs = VitalSigns(service.services.engine, not_ready, {"gone": tmp_path / "gone"})
+    found = {one.name: one.samples for one in anyio.run(signs.metrics)}
+    assert found["emend_ready"][0].value == 0
+    assert found["emend_database_up"][0].value == 1
+    assert found["emend_disk_free_bytes"] == []
