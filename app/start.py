@@ -18,6 +18,7 @@ from registry.deployment import problems_of
 from registry.errors import RegistryError
 from registry.schema import check
 from registry.session import open_database
+from registry.store_probe import check_store
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def open_ground(settings: Settings) -> Ground:
     edit_queue = EditQueue(broker, settings.data)
     check_broker(broker)
     store = ArtifactStore(settings.artifacts_location)
+    check_store(store)
     engine = open_database(settings.database_location)
     try:
         check(engine)

@@ -26,6 +26,7 @@ from registry.errors import DatabaseUnavailable, RegistryError, SchemaBehind
 from registry.methods import publish_method
 from registry.schema import check
 from registry.session import open_database, transaction
+from registry.store_probe import check_store
 from worker.control_sets import Budgets, ControlLoader
 from worker.errors import NotReady, WorkerStopping
 from worker.everyday import Everyday, read_everyday
@@ -56,6 +57,7 @@ def open_workshop(settings: Settings, stopping: threading.Event) -> Workshop:
         engine = open_database(settings.database_location)
         wait_for_schema(engine, stopping, seconds=SCHEMA_WAIT_SECONDS)
         store = ArtifactStore(settings.artifacts_location)
+        check_store(store)
         torch.set_num_threads(settings.torch_threads)
         base = load_encoder(
             settings.encoder,

@@ -62,6 +62,14 @@ def test_a_wrong_setting(
     assert named in _one_sentence(run_app(tmp_path, command, **settings))
 
 
+def test_a_store_that_takes_no_files(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "incoming").write_text("in the way, for root too")
+    said = _one_sentence(run_app(tmp_path, EMEND_ARTIFACTS=str(volume)))
+    assert str(volume) in said
+
+
 def test_a_password_that_is_missing_or_weak(tmp_path: Path) -> None:
     file = tmp_path / "password"
     settings = {

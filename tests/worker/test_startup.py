@@ -74,6 +74,15 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(tmp_path: P
     assert "hidden" not in str(refusal.value)
 
 
+def test_a_store_that_takes_no_files_is_named(desk: Desk, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "incoming").write_text("in the way, for root too")
+    settings = Settings(data=desk.folder / "data", artifacts=str(volume))
+    with pytest.raises(NotReady, match=str(volume)):
+        open_workshop(settings, threading.Event())
+
+
 def test_a_weak_password_is_refused(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hunter2")
     settings = Settings(
