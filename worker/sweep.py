@@ -5,6 +5,7 @@ The broker may lose every message; what is due in the database is found here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 EVERY_SECONDS = 1.0
 NUDGE_AGAIN_SECONDS = 5.0
 PRUNE_EVERY_SECONDS = 60.0
+MARK = "swept"
+"""A file in the data folder, as old as the last round that went through."""
 PAUSE_SECONDS = 0.02
 """Between short transactions in a row: a writer that waits on SQLite looks only now and then."""
 
@@ -62,6 +65,7 @@ class Sweep:
             while not self.stopping.is_set():
                 try:
                     self.once()
+                    self._leave_mark()
                 except (DatabaseError, StorageError) as error:
                     log.warning("the sweep comes back later: %s", error)
                 self.stopping.wait(EVERY_SECONDS)
@@ -78,6 +82,11 @@ class Sweep:
             self._pruned_at = time.monotonic()
             self.prune()
             self.collect()
+
+    def _leave_mark(self) -> None:
+        """For a health check; a mark that cannot be made only looks like no sweep."""
+        with contextlib.suppress(OSError):
+            (self.settings.data / MARK).touch()
 
     def reclaim(self) -> list[str]:
         """Queues jobs whose heartbeat stopped, or fails them after too many lost attempts."""

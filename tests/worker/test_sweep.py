@@ -13,18 +13,18 @@ import pytest
 from registry.artifacts import get_artifact, release_artifacts
 from registry.corrections import forget, get_correction
 from registry.edit_jobs import get_job
-from registry.errors import ArtifactMissing
+from registry.errors import ArtifactMissing, DatabaseUnavailable
 from registry.identity import new_id
 from registry.predictions import NewPrediction, find_prediction, keep_predictions
 from tests.support.database import Memory, sqlite_memory
 from worker.settings import Settings
-from worker.sweep import NUDGE_AGAIN_SECONDS, Sweep
+from worker.sweep import MARK, NUDGE_AGAIN_SECONDS, Sweep
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=30)
 
 
 class Bench:
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, folder: Path) -> None:
         self.memory = memory
         self.nudged: list[str] = []
         self.idle = True
@@ -34,7 +34,7 @@ class Bench:
         self.sweep = Sweep(
             engine=memory.engine,
             store=memory.store,
-            settings=Settings(keep_predictions=24, max_attempts=2),
+            settings=Settings(data=folder, keep_predictions=24, max_attempts=2),
             nudge=self.nudged.append,
             idle=lambda: self.idle,
             warm_up_is_due=lambda: self.warm_up,
@@ -46,7 +46,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     with sqlite_memory(tmp_path) as memory:
-        yield Bench(memory)
+        yield Bench(memory, tmp_path)
 
 
 def due_job(bench: Bench) -> str:
@@ -166,8 +166,6 @@ def test_a_locked_database_is_only_a_delay(
     def break_once() -> None:
         if not broken.is_set():
             broken.set()
-            from registry.errors import DatabaseUnavailable
-
             raise DatabaseUnavailable("here", "it is locked")
         bench.stopping.set()
 
@@ -176,6 +174,25 @@ def test_a_locked_database_is_only_a_delay(
     thread.join(timeout=10)
     assert not thread.is_alive()
     assert "it is locked" in caplog.text
+
+
+def test_only_a_round_that_went_through_leaves_its_mark(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.sweep.EVERY_SECONDS", 0.01)
+    mark = bench.sweep.settings.data / MARK
+    seen: list[bool] = []
+
+    def once() -> None:
+        seen.append(mark.exists())
+        if len(seen) == 1:
+            raise DatabaseUnavailable("here", "it is gone")
+        if len(seen) == 3:
+            bench.stopping.set()
+
+    monkeypatch.setattr(bench.sweep, "once", once)
+    bench.sweep.start().join(timeout=10)
+    assert seen == [False, False, True]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
