@@ -1,0 +1,49 @@
+# The image of `python -m app`, `python -m app migrate` and `python -m registry`: it holds no training code.
+# The first two stages are those of worker.Dockerfile, word for word: the engine builds and stores them once.
+
+FROM python:3.11-slim AS layers
+COPY pyproject.toml docker/layers.py /
+RUN ["python", "/layers.py", "/pyproject.toml", "/layers"]
+
+FROM python:3.11-slim AS dependencies
+# Another build of PyTorch than the registry's own: the address of an index that holds it. Its local
+# version ("+cpu", "+cu126") counts as the newer one, so it is the one that is taken.
+ARG PYTORCH_INDEX=""
+ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY constraints.txt /layers/
+COPY --from=layers /layers/torch.txt /layers/
+RUN pip install ${PYTORCH_INDEX:+--extra-index-url "$PYTORCH_INDEX"} -c /layers/constraints.txt -r /layers/torch.txt
+COPY --from=layers /layers/shared.txt /layers/
+RUN pip install -c /layers/constraints.txt -r /layers/shared.txt
+# What is written at run time: scratch, stored files, downloaded encoders, and the secrets that are made.
+# A new volume takes over the owner of the folder that it is mounted on.
+RUN groupadd --gid 10001 emend \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /models --shell /usr/sbin/nologin emend \
+ && install -d -o emend -g emend /models /var/lib/emend /var/lib/emend/artifacts /var/lib/emend/scratch \
+    /run/secrets/database /run/secrets/broker /run/secrets/store
+WORKDIR /opt/emend
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/models \
+    EMEND_DATA=/var/lib/emend/scratch EMEND_ARTIFACTS=/var/lib/emend/artifacts
+
+FROM dependencies AS installed
+COPY --from=layers /layers/app.txt /layers/
+RUN pip install -c /layers/constraints.txt -r /layers/app.txt && pip check
+
+# Byte code is made here because the root is read-only where it runs; without a look at the sources' times.
+FROM installed AS code
+COPY migrations migrations
+COPY encoder encoder
+COPY registry registry
+COPY app app
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
+
+FROM installed AS api
+COPY --from=code /opt/emend /opt/emend
+USER 10001:10001
+ENV EMEND_HOST=0.0.0.0 EMEND_PORT=8000
+EXPOSE 8000
+# Readiness, because Compose waits for health and restarts nothing for the want of it: healthy means that
+# the encoder is loaded and the database answers. Something that kills what is unhealthy must ask /health/live.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=4)"]
+CMD ["python", "-m", "app"]
