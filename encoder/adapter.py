@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from encoder.deltas import Delta, Dense, LowRank, Sparse
+from encoder.digests import NO_ADAPTERS, chain_digest
 from encoder.errors import AdapterTampered, AdapterTruncated, AdapterUnreadable
 
 _KEY = "emend"
-_FORMAT = 1
+_FORMAT = 2
+_READS = (1, 2)  # 1 names every adapter beneath; its chain digest follows from them
 _LENGTH_BYTES = 8  # safetensors starts with the header's length, little-endian
 _FORMS: dict[type[Delta], str] = {Dense: "dense", LowRank: "low_rank", Sparse: "sparse"}
 
@@ -37,7 +39,7 @@ class Provenance:
     config: dict[str, Any]
     seed: int
     parent: int | None  # version that was live when it was fitted
-    stacked_on: tuple[str, ...]  # digests of the adapters beneath it, in order; () = on the base
+    stacked_on: str  # digest of the chain beneath it; "" = on the base
     base_name: str
     base_pretrained: str | None
     base_digest: str
@@ -74,7 +76,7 @@ class Adapter:
                 forms[name]["scale"] = delta.scale
             if isinstance(delta, Sparse):
                 forms[name]["shape"] = list(delta.mask.shape)
-                stored = {**stored, "mask": _pack(delta.mask)}
+                stored = {**stored, "mask": pack_mask(delta.mask)}
             for part, tensor in stored.items():
                 tensors[f"{name}::{part}"] = tensor.detach().cpu().contiguous()
         facts = {"format": _FORMAT, "provenance": asdict(self.provenance), "deltas": forms}
@@ -121,20 +123,23 @@ def _read_facts(data: bytes) -> dict[str, Any]:
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         end = start + max(ends, default=0)
         facts = json.loads(header["__metadata__"][_KEY])
-        known = facts["format"] == _FORMAT
+        known = facts["format"] in _READS
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as cause:
         raise AdapterUnreadable(f"its header is damaged or foreign ({cause})") from cause
     if len(data) < end:
         raise AdapterTruncated(len(data), end)
     if not known:
-        raise AdapterUnreadable(f"format {facts['format']}, this release reads {_FORMAT}")
+        raise AdapterUnreadable(f"format {facts['format']}, this release reads {_READS}")
     return dict(facts)
 
 
 def _read_provenance(facts: dict[str, Any]) -> Provenance:
     known = {entry.name for entry in fields(Provenance)}
     values = {name: value for name, value in facts.items() if name in known}
-    return Provenance(**{**values, "stacked_on": tuple(facts["stacked_on"])})
+    beneath = facts["stacked_on"]
+    if not isinstance(beneath, str):
+        beneath = reduce(chain_digest, beneath, NO_ADAPTERS)
+    return Provenance(**{**values, "stacked_on": beneath})
 
 
 def _read_delta(name: str, form: dict[str, Any], tensors: dict[str, Tensor]) -> Delta:
@@ -146,19 +151,21 @@ def _read_delta(name: str, form: dict[str, Any], tensors: dict[str, Tensor]) -> 
             down, up = tensors[f"{name}::down"], tensors[f"{name}::up"]
             return LowRank(down, up, rows, float(form["scale"]))
         case "sparse":
-            mask = _unpack(tensors[f"{name}::mask"], tuple(form["shape"]))
+            mask = unpack_mask(tensors[f"{name}::mask"], tuple(form["shape"]))
             return Sparse(mask, tensors[f"{name}::values"])
         case other:
             raise ValueError(f"unknown delta form {other!r}")
 
 
-def _pack(mask: Tensor) -> Tensor:
+def pack_mask(mask: Tensor) -> Tensor:
     """bool [*shape] to uint8 [ceil(count / 8)]."""
     return torch.from_numpy(np.packbits(mask.detach().cpu().numpy().reshape(-1)))
 
 
-def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """uint8 [ceil(count / 8)] to bool [*shape]."""
+def unpack_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """uint8 [ceil(count / 8)] to bool [*shape]. Raises ValueError when there are more or fewer."""
     count = int(np.prod(shape))
+    if packed.numel() != -(-count // 8):
+        raise ValueError(f"{packed.numel()} bytes are no mask of {count} weights")
     bits = np.unpackbits(packed.numpy(), count=count)
     return torch.from_numpy(bits.astype(bool)).reshape(shape)

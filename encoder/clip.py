@@ -10,7 +10,7 @@ Legend: B images, S side, E embedding, T texts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, cast
@@ -22,18 +22,28 @@ from torch.nn import functional
 
 from encoder.adapter import Adapter
 from encoder.deltas import Delta
-from encoder.digests import base_digests, encoder_digest, json_digest
+from encoder.digests import (
+    NO_ADAPTERS,
+    base_digests,
+    chain_digest,
+    encoder_digest,
+    json_digest,
+)
 from encoder.errors import (
     AdapterForeign,
     AdapterMisplaced,
+    SnapshotForeign,
     TokenizerUnavailable,
     UnknownParameter,
     WeightsInvalid,
 )
 from encoder.preprocessing import Preprocessing
+from encoder.snapshot import Moved, Snapshot
 from encoder.tower import Tower, view_tower
 from encoder.weights import build_model, find_source
 
+Link: TypeAlias = Adapter | Snapshot
+"""What a version is merged from: adapters, the first of them perhaps in a snapshot."""
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Images a forward. On a CPU 1 to 64 cost the same a piece (DeiT-Ti, fp32: 30 to 33 ms of one core),
@@ -59,12 +69,12 @@ class Encoder:
     tower: Tower
     base_digest: str  # of the weights before any adapter
     text_digest: str  # changes only when something outside `visual.` does
-    adapter_digests: tuple[str, ...] = ()  # merged in, in order
+    chain: str = NO_ADAPTERS  # digest of the adapters merged in, in order
 
     @cached_property
     def digest(self) -> str:
         """Names everything this encoder answers; every cache key carries it."""
-        return encoder_digest(self.base_digest, self.adapter_digests, self.preprocessing)
+        return encoder_digest(self.base_digest, self.chain, self.preprocessing)
 
     @cached_property
     def device(self) -> torch.device:
@@ -100,42 +110,75 @@ class Encoder:
         tokens = self.tokenizer(list(texts))
         return self._embed(tokens, _TEXT_CHUNK, self._text_features)
 
-    def merged(self, adapters: Sequence[Adapter]) -> Encoder:
-        """A new encoder with `adapters` applied in order; empty ones change nothing.
+    def merged(self, links: Iterable[Link]) -> Encoder:
+        """A new encoder with these merged in, in order; empty adapters change nothing.
 
-        Raises AdapterForeign (made for another base), AdapterMisplaced (fitted on top of other
-        adapters than those before it), UnknownParameter or DeltaShape.
+        A snapshot may only stand at the beginning, in place of all adapters that it is made of: the
+        encoder is the same, bit by bit and by its digest. Links are taken one at a time.
+
+        Raises AdapterForeign, SnapshotForeign (made for another base), AdapterMisplaced (fitted on
+        top of other adapters than those before it), UnknownParameter or DeltaShape.
         """
-        digests = self.adapter_digests
+        chain = self.chain
         weights: dict[str, Tensor] = {}
-        for adapter in adapters:
-            if not adapter.deltas:
-                continue
-            if adapter.provenance.base_digest != self.base_digest:
-                raise AdapterForeign(self.base_digest, adapter.provenance.base_digest)
-            if adapter.provenance.stacked_on != digests:
-                raise AdapterMisplaced(adapter.provenance.stacked_on, digests)
-            self._add(weights, adapter.deltas)
-            digests = (*digests, adapter.digest)
-        return self._with_weights(weights, digests) if weights else self
+        for link in links:
+            if isinstance(link, Snapshot):
+                self._check_place(link, chain)
+                self._put(weights, link.weights)
+                chain = link.chain
+            elif link.deltas:
+                if link.provenance.base_digest != self.base_digest:
+                    raise AdapterForeign(self.base_digest, link.provenance.base_digest)
+                if link.provenance.stacked_on != chain:
+                    raise AdapterMisplaced(link.provenance.stacked_on, chain)
+                self._add(weights, link.deltas)
+                chain = chain_digest(chain, link.digest)
+        return self._with_weights(weights, chain) if weights else self
+
+    def snapshot_of(self, version: Encoder) -> Snapshot:
+        """What moved between this base encoder and a version that was merged from it."""
+        ours, theirs = self._parameters, version._parameters
+        moved = {
+            name: Moved.between(weight, theirs[name])
+            for name, weight in ours.items()
+            if theirs[name] is not weight  # unchanged weights are shared
+        }
+        return Snapshot(self.base_digest, version.chain, moved)
 
     def merged_deltas(self, deltas: Mapping[str, Delta], *, label: str) -> Encoder:
         """A candidate with `deltas` on top; `label` stands in for the digest of an adapter that is
         not written yet and must name these very deltas. Raises UnknownParameter or DeltaShape."""
         weights: dict[str, Tensor] = {}
         self._add(weights, deltas)
-        return self._with_weights(weights, (*self.adapter_digests, label))
+        return self._with_weights(weights, chain_digest(self.chain, label))
+
+    def _check_place(self, snapshot: Snapshot, chain: str) -> None:
+        if snapshot.base_digest != self.base_digest:
+            raise SnapshotForeign(self.base_digest, snapshot.base_digest)
+        if chain != NO_ADAPTERS:
+            raise AdapterMisplaced(NO_ADAPTERS, chain)
+
+    def _put(self, weights: dict[str, Tensor], moved: Mapping[str, Moved]) -> None:
+        """Put what a snapshot says into `weights`, which are empty."""
+        for name, state in moved.items():
+            weight = self._get_parameter(name)
+            state.check(name, weight)
+            weights[name] = state.apply(weight)
 
     def _add(self, weights: dict[str, Tensor], deltas: Mapping[str, Delta]) -> None:
         """Put the changed weights of `deltas` into `weights`, on top of those already there."""
         for name, delta in deltas.items():
-            weight = weights.get(name, self._parameters.get(name))
-            if weight is None:
-                raise UnknownParameter(name)
+            weight = weights[name] if name in weights else self._get_parameter(name)
             delta.check(name, tuple(weight.shape))
             weights[name] = delta.apply(weight)
 
-    def _with_weights(self, weights: Mapping[str, Tensor], digests: tuple[str, ...]) -> Encoder:
+    def _get_parameter(self, name: str) -> nn.Parameter:
+        parameter = self._parameters.get(name)
+        if parameter is None:
+            raise UnknownParameter(name)
+        return parameter
+
+    def _with_weights(self, weights: Mapping[str, Tensor], chain: str) -> Encoder:
         # A deep copy that finds a tensor in its memo takes it as it is: modules are copied, weights
         # are shared, changed ones are replaced.
         memo: dict[int, Any] = {id(shared): shared for shared in self.model.buffers()}
@@ -148,8 +191,8 @@ class Encoder:
         return replace(
             self,
             model=copy.deepcopy(self.model, memo),
-            adapter_digests=digests,
-            text_digest=json_digest([self.text_digest, digests]) if text else self.text_digest,
+            chain=chain,
+            text_digest=json_digest([self.text_digest, chain]) if text else self.text_digest,
         )
 
     @cached_property

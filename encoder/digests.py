@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,9 +40,21 @@ def base_digests(model: nn.Module, tower: Tower, preprocessing: Preprocessing) -
     return base, text
 
 
-def encoder_digest(base: str, adapters: Iterable[str], preprocessing: Preprocessing) -> str:
-    """Digest of the base with adapters applied in this order; every cache key carries it."""
-    return json_digest([base, list(adapters), preprocessing.to_json()])
+NO_ADAPTERS = ""
+"""The chain digest of a base encoder."""
+
+
+def chain_digest(beneath: str, adapter: str) -> str:
+    """Names a chain of adapters by the one on top and the digest of the chain beneath it.
+
+    A digest of digests, so that a chain can be continued without knowing how it began.
+    """
+    return json_digest([beneath, adapter])
+
+
+def encoder_digest(base: str, chain: str, preprocessing: Preprocessing) -> str:
+    """Digest of the base with a chain of adapters merged in; every cache key carries it."""
+    return json_digest([base, chain, preprocessing.to_json()])
 
 
 def _state_lines(model: nn.Module) -> list[list[Any]]:

@@ -7,7 +7,8 @@ EncoderError
 ├── UnknownTowerLayout
 ├── ClassifierError       LabelsMissing · TemplatesMissing · TemplateInvalid
 └── AdapterError          AdapterTruncated · AdapterTampered · AdapterUnreadable · AdapterForeign
-                          · AdapterMisplaced · UnknownParameter · DeltaShape
+    │                     · AdapterMisplaced · UnknownParameter · DeltaShape
+    └── SnapshotError     SnapshotTampered · SnapshotUnreadable · SnapshotForeign
 """
 
 from __future__ import annotations
@@ -156,10 +157,9 @@ class AdapterForeign(AdapterError):
 
 
 class AdapterMisplaced(AdapterError):
-    def __init__(self, expected: tuple[str, ...], found: tuple[str, ...]) -> None:
-        super().__init__(
-            f"the adapter was fitted on top of {list(expected)}, not on top of {list(found)}"
-        )
+    def __init__(self, expected: str, found: str) -> None:
+        fitted, given = (chain or "the base encoder" for chain in (expected, found))
+        super().__init__(f"the adapter was fitted on top of {fitted}, not on top of {given}")
         self.expected, self.found = expected, found
 
 
@@ -175,3 +175,25 @@ class DeltaShape(AdapterError):
             f"the delta of {name!r} is for shape {list(found)}, the weight has {list(expected)}"
         )
         self.name, self.expected, self.found = name, expected, found
+
+
+class SnapshotError(AdapterError):
+    """A snapshot cannot be used; the adapters that it stands for can."""
+
+
+class SnapshotTampered(SnapshotError):
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"the snapshot's digest is {found}, expected {expected}")
+        self.expected, self.found = expected, found
+
+
+class SnapshotUnreadable(SnapshotError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not a snapshot file: {reason}")
+        self.reason = reason
+
+
+class SnapshotForeign(SnapshotError):
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"the snapshot is of the base encoder {found}, this one is {expected}")
+        self.expected, self.found = expected, found

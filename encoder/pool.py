@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
-from encoder.adapter import Adapter
-from encoder.clip import Encoder
+from encoder.clip import Encoder, Link
 
 BASE_VERSION = 0
 
@@ -21,10 +20,10 @@ class EncoderPool:
     """The base, the live version, and up to `capacity` of the most recently used others."""
 
     def __init__(
-        self, base: Encoder, load_chain: Callable[[int], Sequence[Adapter]], capacity: int
+        self, base: Encoder, load_chain: Callable[[int], Iterable[Link]], capacity: int
     ) -> None:
-        """`load_chain(version)` gives the adapters from the one on the base up to `version`; it is
-        called on a thread that asks, and what it raises reaches that thread."""
+        """`load_chain(version)` gives what `version` is merged from, in order; it is called on a
+        thread that asks, and what it raises reaches that thread."""
         if capacity < 1:
             raise ValueError(f"a pool keeps at least one version, not {capacity}")
         self._base = base

@@ -113,7 +113,7 @@ def _adapter(attempt: Attempt, candidate: Candidate, start: Encoder) -> Adapter:
             config=attempt.config.model_dump(mode="json"),
             seed=job.seed,
             parent=attempt.parent,
-            stacked_on=start.adapter_digests,
+            stacked_on=start.chain,
             base_name=base.name,
             base_pretrained=base.pretrained,
             base_digest=base.base_digest,

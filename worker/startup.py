@@ -111,7 +111,7 @@ def base_adapter(base: Encoder) -> bytes:
         config={},
         seed=0,
         parent=None,
-        stacked_on=(),
+        stacked_on="",
         base_name=base.name,
         base_pretrained=base.pretrained,
         base_digest=base.base_digest,

@@ -5,10 +5,11 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from encoder.adapter import Adapter, Provenance, adapter_digest
 from encoder.deltas import Dense, LowRank, Sparse
+from encoder.digests import chain_digest
 from encoder.errors import AdapterTampered, AdapterTruncated, AdapterUnreadable
 from tests.support.images import photo_bytes
 
@@ -19,7 +20,7 @@ def provenance() -> Provenance:
         config={"rank": 2, "fc1_fraction": 0.05, "loss": "cross_entropy"},
         seed=7,
         parent=3,
-        stacked_on=("a" * 64,),
+        stacked_on="a" * 64,
         base_name="tiny",
         base_pretrained=None,
         base_digest="b" * 64,
@@ -58,6 +59,17 @@ def test_what_is_written_is_read_back_bit_by_bit() -> None:
         if isinstance(delta, LowRank) and isinstance(again, LowRank):
             assert again.scale == delta.scale
     assert read.parameters == written.parameters
+
+
+def test_a_file_of_the_first_format_names_the_same_chain() -> None:
+    """It lists the adapters beneath, where now the digest of their chain stands."""
+    data = adapter().to_bytes()
+    size = int.from_bytes(data[:8], "little")
+    facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["emend"])
+    facts["format"], facts["provenance"]["stacked_on"] = 1, ["a" * 64, "b" * 64]
+    read = Adapter.from_bytes(save(load(data), {"emend": json.dumps(facts)}))
+    assert read.provenance.stacked_on == chain_digest(chain_digest("", "a" * 64), "b" * 64)
+    assert list(read.deltas) == sorted(adapter().deltas)
 
 
 def test_equal_adapters_give_equal_bytes_whatever_their_order() -> None:
@@ -119,7 +131,7 @@ def test_a_truncated_file_is_called_so(keep: int) -> None:
         save({"w": torch.ones(2)}),
         save({"w": torch.ones(2)}, {"emend": "no JSON"}),
         save({"w": torch.ones(2)}, {"emend": "[]"}),
-        save({}, {"emend": json.dumps({"format": 2})}),
+        save({}, {"emend": json.dumps({"format": 3})}),
         save({}, {"emend": json.dumps({"format": 1})}),
         save({}, {"emend": json.dumps({"format": 1, "deltas": {}, "provenance": {}})}),
         save(

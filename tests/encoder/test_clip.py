@@ -9,6 +9,7 @@ import torch
 from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder, load_encoder
 from encoder.deltas import Delta, Dense, LowRank, Sparse
+from encoder.digests import chain_digest
 from encoder.errors import AdapterForeign, AdapterMisplaced, DeltaShape, UnknownParameter
 from tests.support.tiny_encoder import (
     LAYOUTS,
@@ -21,7 +22,7 @@ from tests.support.tiny_encoder import (
 
 
 def adapter(
-    base: Encoder, *, stacked_on: tuple[str, ...] = (), seed: int = 0, base_digest: str = ""
+    base: Encoder, *, stacked_on: str = "", seed: int = 0, base_digest: str = ""
 ) -> Adapter:
     """Low rank on one head of block 0 and a sparse change of its fc1."""
     generator = torch.Generator().manual_seed(seed)
@@ -132,20 +133,21 @@ def test_an_adapter_written_and_read_merges_bit_identically() -> None:
 def test_stacked_adapters_are_applied_in_order_at_once_or_one_by_one() -> None:
     base = tiny_encoder()
     first = adapter(base)
-    second = adapter(base, stacked_on=(first.digest,), seed=1)
+    second = adapter(base, stacked_on=chain_digest("", first.digest), seed=1)
     at_once, one_by_one = base.merged([first, second]), base.merged([first]).merged([second])
     assert state_bytes(at_once.model) == state_bytes(one_by_one.model)
     assert at_once.digest == one_by_one.digest
-    assert at_once.adapter_digests == (first.digest, second.digest)
+    assert at_once.chain == chain_digest(chain_digest("", first.digest), second.digest)
 
 
 def test_an_adapter_out_of_its_place_is_refused() -> None:
     base = tiny_encoder()
     first = adapter(base)
-    second = adapter(base, stacked_on=(first.digest,), seed=1)
+    second = adapter(base, stacked_on=chain_digest("", first.digest), seed=1)
     with pytest.raises(AdapterMisplaced) as caught:
         base.merged([second])
-    assert (caught.value.expected, caught.value.found) == ((first.digest,), ())
+    assert (caught.value.expected, caught.value.found) == (chain_digest("", first.digest), "")
+    assert "the base encoder" in str(caught.value)
     with pytest.raises(AdapterMisplaced):
         base.merged([first]).merged([first])
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import reduce
 
 import torch
 from open_clip.transformer import QuickGELU
 
-from encoder.digests import base_digests, encoder_digest, json_digest
+from encoder.digests import (
+    NO_ADAPTERS,
+    base_digests,
+    chain_digest,
+    encoder_digest,
+    json_digest,
+)
 from encoder.tower import view_tower
 from tests.support.tiny_encoder import tiny_encoder, tiny_model
 
@@ -46,7 +53,8 @@ def test_what_leaves_no_trace_in_the_weights_is_part_of_the_digest() -> None:
 def test_the_order_of_adapters_is_part_of_the_digest() -> None:
     preprocessing = tiny_encoder().preprocessing
     orders = [[], ["a"], ["a", "b"], ["b", "a"]]
-    assert len({encoder_digest("base", order, preprocessing) for order in orders}) == 4
+    chains = [reduce(chain_digest, order, NO_ADAPTERS) for order in orders]
+    assert len({encoder_digest("base", chain, preprocessing) for chain in chains}) == 4
 
 
 def test_facts_are_digested_whatever_the_order_of_their_keys() -> None:

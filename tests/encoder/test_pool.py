@@ -29,7 +29,7 @@ class Chains:
         self.asked.append(version)
         if version >= 100:
             raise KeyError(version)
-        provenance = Provenance("test", {}, 0, 0, (), "tiny", None, self.base.base_digest)
+        provenance = Provenance("test", {}, 0, 0, "", "tiny", None, self.base.base_digest)
         change = Dense(torch.full_like(self.base.model.visual.proj, float(version)))
         return [Adapter({"visual.proj": change}, provenance)]
 

@@ -99,7 +99,8 @@ def random_pixels(count: int, *, seed: int = 0) -> Tensor:
 
 def state_bytes(model: nn.Module) -> dict[str, bytes]:
     """The model's weights as bytes, for proofs that nothing moved."""
-    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+    state = model.state_dict().items()
+    return {name: value.reshape(-1).view(torch.uint8).numpy().tobytes() for name, value in state}
 
 
 def local_tokenizer(folder: Path) -> SimpleTokenizer:

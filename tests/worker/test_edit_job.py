@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from editing.trainer import GuardTerm
 from encoder.adapter import Adapter
+from encoder.digests import chain_digest
 from registry.artifacts import ArtifactStore, release_artifacts
 from registry.corrections import forget, get_correction, live_corrections
 from registry.errors import ArtifactMissing, StorageFull
@@ -106,7 +107,7 @@ def test_stacking_fits_only_the_new_and_keeps_the_parent_beneath(here: Here) -> 
     first, second = here.desk.adapter(1), here.desk.adapter(2)
     assert (first.stacked_on, second.stacked_on) == (None, 1)
     stored = Adapter.from_bytes(here.desk.store.get(second.digest), digest=second.digest)
-    assert stored.provenance.stacked_on == (first.digest,)
+    assert stored.provenance.stacked_on == chain_digest("", first.digest)
     assert job.report is not None
     assert (job.report["fitted_on"]["earlier"], job.report["fitted_on"]["stacked"]) == (0, True)
     assert job.report["earlier"]["n"] == len(FIRST)  # asked, though not fitted again
