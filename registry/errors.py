@@ -8,7 +8,7 @@ RegistryError
 ├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
 │             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
-├── DatabaseError: DatabaseUnavailable, SchemaBehind, SchemaAhead
+├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
 └── SecretError: SecretMissing, SecretWeak
 """
@@ -258,6 +258,11 @@ class DatabaseUnavailable(DatabaseError):
         self.where = where
         self.reason = reason
         super().__init__(f"cannot use the database {where}: {reason}")
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost while a transaction was being committed: all of it was done, or
+    nothing."""
 
 
 class SchemaBehind(DatabaseError):

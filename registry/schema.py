@@ -59,7 +59,7 @@ def differences(url: str) -> None:
 
 def _migrate(url: str, step: Callable[[Config], None]) -> None:
     # Rebuilding a table on SQLite drops it for a moment: foreign keys must not see that.
-    engine = open_database(url, foreign_keys=False)
+    engine = open_database(url, foreign_keys=False, patience=None)
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         while True:

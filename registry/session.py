@@ -1,8 +1,9 @@
 """Opening the database, and the two kinds of transaction.
 
-SQLite: WAL, foreign keys on, a 10 s busy timeout, and `BEGIN IMMEDIATE` for writing, so a writer
-waits for its turn at the start and never fails in the middle. The driver's own habit of opening
-transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock timeout.
+SQLite: WAL, foreign keys on, a busy timeout, and `BEGIN IMMEDIATE` for writing, so a writer waits
+for its turn at the start and never fails in the middle. The driver's own habit of opening
+transactions late is switched off. PostgreSQL: READ COMMITTED with the same lock timeout. There the
+server ends what takes too long, and the client gives up where the server is silent.
 """
 
 from __future__ import annotations
@@ -22,47 +23,84 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from registry.errors import DatabaseUnavailable, StorageFull
+from registry.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
+from registry.patience import Line, NoAnswer
 
+PATIENCE_S = 60.0
+"""For an answer of the database, unless decided otherwise; below it, in this order: the server's
+limits for a statement and for a lock, so that who waits for others is told so by the server."""
+STATEMENT_SHARE = 0.9
+LOCK_SHARE = 0.75
 LOCK_TIMEOUT_S = 10
 LOCK_RETRY_S = 0.01
 CONNECT_TIMEOUT_S = 5
+IDLE_TIMEOUT_S = 30
+"""In the middle of a transaction: a process that is frozen there must not keep its locks."""
 SPARE_CONNECTIONS = 40
 """Opened beyond the five that are kept, while requests need them."""
 _TURN = 0x454D454E44
 """PostgreSQL advisory lock of `take_turn`: "EMEND" in ASCII."""
 _FULL = {"SQLITE_FULL", "53100"}
 _READ_ONLY = "25006"
+_LINE = "emend_line"
 _DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 
 
-def open_database(url: str, *, foreign_keys: bool = True) -> Engine:
+def open_database(
+    url: str, *, foreign_keys: bool = True, patience: float | None = PATIENCE_S
+) -> Engine:
     """An engine for `sqlite:///file` or `postgresql://…`; opens no connection yet.
 
-    Raises DatabaseUnavailable for a URL that cannot be used. `foreign_keys=False` is for
-    migrations that rebuild tables on SQLite.
+    `patience` is the seconds that it waits for any one answer; None is for migrations, whose
+    statements take as long as they take, and so is `foreign_keys=False`, for those that rebuild
+    tables on SQLite.
+
+    Raises DatabaseUnavailable for a URL that cannot be used.
     """
+    lock_timeout = (
+        LOCK_TIMEOUT_S if patience is None else min(LOCK_TIMEOUT_S, patience * LOCK_SHARE)
+    )
     try:
         parsed = make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(parsed, foreign_keys=foreign_keys)
+            return _open_sqlite(parsed, lock_timeout, foreign_keys=foreign_keys)
         if parsed.get_backend_name() == "postgresql":
-            options = f"-c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC"
-            engine = create_engine(
-                parsed,
-                json_serializer=json_text,
-                pool_pre_ping=True,
-                max_overflow=SPARE_CONNECTIONS,
-                pool_timeout=LOCK_TIMEOUT_S,
-                connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
-            )
-            event.listen(engine, "handle_error", _leave_a_server_that_only_reads)
-            return engine
+            return _open_postgresql(parsed, lock_timeout, patience)
     except (ArgumentError, NoSuchModuleError, ImportError) as problem:
         raise DatabaseUnavailable(_shown(url), str(problem)) from problem
     raise DatabaseUnavailable(_shown(url), "only sqlite:// and postgresql:// are supported")
+
+
+def _open_postgresql(url: URL, lock_timeout: float, patience: float | None) -> Engine:
+    from registry.postgres import connect_patiently  # its driver is an extra
+
+    limits = {"lock_timeout": lock_timeout}
+    if patience is not None:
+        limits["statement_timeout"] = patience * STATEMENT_SHARE
+        limits["idle_in_transaction_session_timeout"] = IDLE_TIMEOUT_S
+    options = "".join(f"-c {name}={round(value * 1000)} " for name, value in limits.items())
+    connect_timeout = (
+        CONNECT_TIMEOUT_S if patience is None else min(CONNECT_TIMEOUT_S, patience / 2)
+    )
+    line = Line()
+    engine = create_engine(
+        url,
+        json_serializer=json_text,
+        pool_pre_ping=True,
+        max_overflow=SPARE_CONNECTIONS,
+        pool_timeout=lock_timeout,
+        execution_options={_LINE: line},
+        connect_args={
+            "connect_timeout": math.ceil(connect_timeout),
+            "options": f"{options}-c timezone=UTC",
+        },
+    )
+    if patience is not None:
+        connect_patiently(engine, line, patience)
+    event.listen(engine, "handle_error", _leave_a_server_that_only_reads)
+    return engine
 
 
 def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
@@ -71,26 +109,26 @@ def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
+def _open_sqlite(url: URL, lock_timeout: float, *, foreign_keys: bool) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseUnavailable(str(url), "a file is needed: sqlite:///path/to/emend.db")
     engine = create_engine(
         url,
         json_serializer=json_text,
         max_overflow=SPARE_CONNECTIONS,
-        pool_timeout=LOCK_TIMEOUT_S,
-        connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False},
+        pool_timeout=lock_timeout,
+        connect_args={"timeout": lock_timeout, "check_same_thread": False},
     )
 
     def prepare(driver_connection: Any, _record: object) -> None:
         driver_connection.isolation_level = None  # the driver opens no transaction by itself
         for pragma in (
-            f"busy_timeout={LOCK_TIMEOUT_S * 1000}",
+            f"busy_timeout={round(lock_timeout * 1000)}",
             "synchronous=FULL",  # an accepted correction outlives a power cut
             f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
         ):
             driver_connection.execute(f"PRAGMA {pragma}")
-        _use_write_ahead_log(driver_connection)
+        _use_write_ahead_log(driver_connection, lock_timeout)
 
     def begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get("emend_writing", False)
@@ -101,13 +139,13 @@ def _open_sqlite(url: URL, *, foreign_keys: bool) -> Engine:
     return engine
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection, seconds: float) -> None:
     """Once for a file, then without effect.
 
     Of connections that switch a new file at the same time SQLite refuses all but one at once,
     whatever the busy timeout, because waiting could be a deadlock: here the others ask again.
     """
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    deadline = time.monotonic() + seconds
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -123,28 +161,50 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 def transaction(engine: Engine) -> Iterator[Session]:
     """One writing transaction: commits at the end of the block, rolls back when it raises.
 
-    Raises DatabaseUnavailable (unreachable, locked for too long, unwritable) or StorageFull.
+    Raises DatabaseUnavailable (unreachable, locked for too long, unwritable) or StorageFull, and
+    nothing was changed; OutcomeUnknown where the connection was lost while it committed.
     """
     writer = engine.execution_options(emend_writing=True)
     with (
         translated_errors(engine),
+        _asked(engine),
         Session(writer, expire_on_commit=False) as session,
-        session.begin(),
     ):
         yield session
+        session.flush()
+        with translated_errors(engine, committing=True):
+            session.commit()
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """One transaction that is rolled back at the end: for reading only."""
-    with translated_errors(engine), Session(engine, expire_on_commit=False) as session:
+    with (
+        translated_errors(engine),
+        _asked(engine),
+        Session(engine, expire_on_commit=False) as session,
+    ):
         yield session
 
 
 @contextmanager
-def translated_errors(engine: Engine) -> Iterator[None]:
+def _asked(engine: Engine) -> Iterator[None]:
+    """Raises DatabaseUnavailable at once where others wait for the database already."""
+    line: Line | None = engine.get_execution_options().get(_LINE)
+    if line is None:
+        yield
+        return
+    try:
+        with line.asked():
+            yield
+    except NoAnswer as silence:
+        raise DatabaseUnavailable(_shown_engine(engine), str(silence)) from silence
+
+
+@contextmanager
+def translated_errors(engine: Engine, *, committing: bool = False) -> Iterator[None]:
     """Name what the driver reports: a full disk, or a database that cannot be used."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = _shown_engine(engine)
     try:
         yield
     except PoolTimeout as problem:
@@ -156,7 +216,10 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         unusable = isinstance(problem, OperationalError) or code in _DAMAGED
         if not unusable and not problem.connection_invalidated:
             raise
-        raise DatabaseUnavailable(where, str(problem.orig).strip()) from problem
+        kind = (
+            OutcomeUnknown if committing and problem.connection_invalidated else DatabaseUnavailable
+        )
+        raise kind(where, str(problem.orig).strip()) from problem
 
 
 def storable(value: Any) -> Any:
@@ -168,6 +231,10 @@ def json_text(value: object) -> str:
     """What is stored. Refuses NaN and infinity, which PostgreSQL and JSON clients would refuse
     later."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _shown_engine(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 def _shown(url: str) -> str:

@@ -124,8 +124,8 @@ class PostgresServer:
 
 
 @contextmanager
-def running_server(settings: Mapping[str, str] = QUICK) -> Iterator[str]:
-    """Its URL, without a database name: `postgresql://emend@127.0.0.1:port`; data goes at the end.
+def started_server(settings: Mapping[str, str] = QUICK) -> Iterator[PostgresServer]:
+    """One that answers, to be stopped and started at will; its data goes at the end.
 
     Raises ServerFailed.
     """
@@ -135,11 +135,21 @@ def running_server(settings: Mapping[str, str] = QUICK) -> Iterator[str]:
         server = PostgresServer(above / "server", settings=settings)
         try:
             server.start()
-            yield server.url
+            yield server
         finally:
             server.stop()
     finally:
         shutil.rmtree(above)
+
+
+@contextmanager
+def running_server(settings: Mapping[str, str] = QUICK) -> Iterator[str]:
+    """Its URL, without a database name: `postgresql://emend@127.0.0.1:port`; data goes at the end.
+
+    Raises ServerFailed.
+    """
+    with started_server(settings) as server:
+        yield server.url
 
 
 def create_database(server: str, name: str, *, template: str = "template1") -> str:
