@@ -35,6 +35,7 @@ COPY migrations migrations
 COPY encoder encoder
 COPY registry registry
 COPY app app
+COPY docker/door.py door.py
 RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "."]
 
 FROM installed AS api
