@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import torch
@@ -20,11 +20,12 @@ from sqlalchemy import Engine
 from app.errors import DeviceUnavailable, EncoderLost, NotReady, StartError
 from app.metrics import Metrics
 from app.settings import Settings
+from app.version_files import VersionFiles
 from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
 from encoder.pool import BASE_VERSION, EncoderPool
-from registry.adapters import chain, ensure_base, get_adapter
+from registry.adapters import ensure_base, get_adapter
 from registry.artifacts import ArtifactStore
 from registry.errors import RegistryError
 from registry.promotions import live_promotion
@@ -175,7 +176,8 @@ class ServedEncoder:
                 empty_adapter=base_adapter(base),
                 now=datetime.now(UTC),
             )
-        self._pool = EncoderPool(base, self._load_chain, self._settings.versions_ready)
+        files = VersionFiles(self._engine, self._store, base.base_digest)
+        self._pool = EncoderPool(base, files.links, self._settings.versions_ready)
         self._reason = "the live version is being made ready"
 
     def _follow(self) -> None:
@@ -194,11 +196,6 @@ class ServedEncoder:
         self._metrics.live_unserved.set(unserved is not None)
         if unserved is not None and self._reason is not None:
             self._reason = unserved
-
-    def _load_chain(self, version: int) -> Sequence[Adapter]:
-        with reading(self._engine) as session:
-            digests = [row.digest for row in chain(session, version)]
-        return [Adapter.from_bytes(self._store.get(digest), digest=digest) for digest in digests]
 
 
 def _log_failure(error: Exception) -> None:

@@ -149,21 +149,6 @@ def correction_counts(session: Session, versions: Iterable[int]) -> dict[int, in
     return counts
 
 
-def chain(session: Session, version: int) -> list[AdapterRecord]:
-    """The adapters to merge for a version, in order: from the one fitted on the base up to it.
-
-    Empty for version 0. Raises AdapterMissing.
-    """
-    get_adapter(session, version)
-    merged = walk(version, AdapterRecord.stacked_on)
-    query = (
-        select(AdapterRecord)
-        .where(AdapterRecord.version.in_(select(merged.c.version)), AdapterRecord.version > 0)
-        .order_by(AdapterRecord.version)
-    )
-    return list(session.scalars(query))
-
-
 def walk(version: int, link: InstrumentedAttribute[int | None]) -> CTE:
     """The versions met by following `parent` or `stacked_on` from one version, itself included."""
     start = (

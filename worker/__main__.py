@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from worker.celery_app import add_task, give_up, make_app, nudge, serve
+from worker.compaction import Compaction
 from worker.due_jobs import run_due_jobs
 from worker.errors import NotReady, WorkerStopping
 from worker.priority import give_way
@@ -57,13 +58,14 @@ def run(stopping: threading.Event) -> int:
     workshop = open_workshop(settings, stopping)
     app = make_app(settings)
     busy = threading.Event()
-    warm_up = WarmUp(workshop)
+    warm_up, compaction = WarmUp(workshop), Compaction(workshop)
 
     def run_jobs() -> None:
         busy.set()
         try:
             run_due_jobs(workshop)
             warm_up.run()
+            compaction.run()
         finally:
             busy.clear()
 
@@ -78,7 +80,7 @@ def run(stopping: threading.Event) -> int:
         settings=settings,
         nudge=lambda job_id: nudge(app, job_id),
         idle=lambda: not busy.is_set(),
-        warm_up_is_due=warm_up.is_due,
+        idle_work_is_due=lambda: warm_up.is_due() or compaction.is_due(),
         stopping=stopping,
         on_failure=end,
     )

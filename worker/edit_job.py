@@ -31,8 +31,9 @@ from registry.tables import EditJob
 from worker.candidate import Bench, Candidate, empty_candidate, make_candidate
 from worker.control_sets import Controls
 from worker.errors import CorrectionsChanged, ImageUnreadable, LiveChanged
-from worker.lineage import Facts, is_forgotten, merge_chain, read_facts
+from worker.lineage import Facts, is_forgotten, read_facts
 from worker.training_set import TrainingPlan, TrainingSet, plan_training
+from worker.versions import load_version
 from worker.workshop import Workshop
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "safetensors")
@@ -60,7 +61,7 @@ def run_edit(workshop: Workshop, job: EditJob, *, parent: int, progress: Progres
     plan = plan_training(
         facts.new, facts.live, attempt.config, seed=job.seed, must_refit=facts.must_forget
     )
-    live = merge_chain(workshop.base, workshop.store, facts.chain)
+    live = load_version(workshop, parent)
     start = live if plan.stacked else workshop.base
     candidate = _fit_and_judge(attempt, facts, plan, live) if plan.fitted else empty_candidate()
     adapter = _adapter(attempt, candidate, start)

@@ -4,6 +4,7 @@ WorkerError
 ├── NotReady              the worker cannot start; `str(error)` is one sentence for the terminal
 ├── ImageUnreadable       a stored image cannot be used; the job fails
 ├── ControlLabelUnknown   a control image's label has left its label set; the job fails
+├── NotIdle               a job is due, or the worker stops: what is done ahead waits
 └── JobInterrupted        the job is not at fault and returns to the queue
     ├── WorkerStopping        the worker was asked to end
     ├── ClaimMoved            another worker holds the job now
@@ -40,6 +41,11 @@ class ControlLabelUnknown(WorkerError):
             f"control set {control_set!r} has images labelled {label!r}, "
             "which is no longer in its label set"
         )
+
+
+class NotIdle(WorkerError):
+    def __init__(self) -> None:
+        super().__init__("the worker has a job to do, or is stopping")
 
 
 class JobInterrupted(WorkerError):

@@ -1,17 +1,13 @@
-"""What an edit starts from: its corrections, the live version's chain, label sets and controls."""
+"""What an edit starts from: its corrections, label sets and controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from encoder.adapter import Adapter
-from encoder.clip import Encoder
-from registry.adapters import chain
-from registry.artifacts import ArtifactStore
+from registry.adapters import walk
 from registry.control_sets import list_control_images, list_control_sets
 from registry.corrections import job_corrections, live_corrections
 from registry.label_sets import get_label_set, list_label_sets
@@ -25,14 +21,13 @@ class Facts:
     """All that the database knows about a claimed job.
 
     `new` are its own corrections that still stand, `live` those that the live version's lineage
-    was fitted on; `chain` are the adapter files that make the live version, in order of merging.
-    `must_forget`: the live version was fitted on a correction that was forgotten since.
+    was fitted on. `must_forget`: the live version was fitted on a correction that was forgotten
+    since.
     """
 
     new: tuple[Correction, ...]
     live: tuple[Correction, ...]
     must_forget: bool
-    chain: tuple[str, ...]
     label_sets: dict[str, LabelSet]
     controls: tuple[ControlPlan, ...]
 
@@ -40,22 +35,21 @@ class Facts:
 def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
     """One short reading transaction. Raises AdapterMissing."""
     with reading(engine) as session:
-        merged = chain(session, parent)
         return Facts(
             new=tuple(job_corrections(session, job.id)),
             live=tuple(live_corrections(session, parent)),
-            must_forget=_knows_forgotten(session, merged),
-            chain=tuple(row.digest for row in merged),
+            must_forget=_knows_forgotten(session, parent),
             label_sets={row.name: row for row in list_label_sets(session)},
             controls=control_plans(session),
         )
 
 
-def _knows_forgotten(session: Session, merged: Sequence[AdapterRecord]) -> bool:
+def _knows_forgotten(session: Session, version: int) -> bool:
+    merged = walk(version, AdapterRecord.stacked_on)
     query = (
         select(Correction.id)
         .join(AdapterCorrection, AdapterCorrection.correction_id == Correction.id)
-        .where(AdapterCorrection.version.in_([row.version for row in merged]))
+        .where(AdapterCorrection.version.in_(select(merged.c.version)))
         .where(Correction.forgotten_at.is_not(None))
         .limit(1)
     )
@@ -85,12 +79,3 @@ def is_forgotten(engine: Engine, image_sha256: str) -> bool:
     named = select(Correction.id).where(Correction.image_sha256 == image_sha256).limit(1)
     with reading(engine) as session:
         return session.scalar(named) is None
-
-
-def merge_chain(base: Encoder, store: ArtifactStore, digests: Sequence[str]) -> Encoder:
-    """The version that these adapter files make.
-
-    Raises encoder.errors.AdapterError, ArtifactMissing, ArtifactCorrupt, StorageUnavailable.
-    """
-    adapters = [Adapter.from_bytes(store.get(digest), digest=digest) for digest in digests]
-    return base.merged(adapters)

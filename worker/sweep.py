@@ -38,7 +38,7 @@ PAUSE_SECONDS = 0.02
 class Sweep:
     """`idle` tells whether this process runs no job; a busy worker needs no waking.
 
-    `warm_up_is_due` tells whether an idle worker has something to compute ahead. `on_failure` is
+    `idle_work_is_due` tells whether an idle worker has something to compute ahead. `on_failure` is
     called when the thread ends by a failure that has no name here: without it no job that lost its
     worker would ever be taken back.
     """
@@ -48,7 +48,7 @@ class Sweep:
     settings: Settings
     nudge: Callable[[str], None]
     idle: Callable[[], bool]
-    warm_up_is_due: Callable[[], bool]
+    idle_work_is_due: Callable[[], bool]
     stopping: threading.Event
     on_failure: Callable[[], None]
     _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
@@ -113,7 +113,7 @@ class Sweep:
             if now - self._nudged.get(job_id, -NUDGE_AGAIN_SECONDS) >= NUDGE_AGAIN_SECONDS:
                 self._nudged[job_id] = now
                 self.nudge(job_id)
-        if not due and self.warm_up_is_due():
+        if not due and self.idle_work_is_due():
             self.nudge("none")
 
     def prune(self) -> None:

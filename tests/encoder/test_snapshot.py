@@ -15,8 +15,7 @@ from safetensors.torch import load, save
 
 from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder, load_encoder
-from encoder.deltas import Delta, Dense, LowRank, Sparse
-from encoder.digests import chain_digest
+from encoder.deltas import Dense
 from encoder.errors import (
     AdapterMisplaced,
     SnapshotError,
@@ -25,6 +24,7 @@ from encoder.errors import (
     SnapshotUnreadable,
 )
 from encoder.snapshot import Snapshot
+from tests.support.stacked_adapters import stacked_adapters
 from tests.support.tiny_encoder import (
     LAYOUTS,
     random_pixels,
@@ -32,35 +32,6 @@ from tests.support.tiny_encoder import (
     tiny_encoder,
     tiny_folder,
 )
-
-
-def chain_of(base: Encoder, count: int, *, text: bool = False) -> list[Adapter]:
-    """Stacked adapters that move other weights each, in every form a change has."""
-    chain: list[Adapter] = []
-    beneath = ""
-    for seed in range(count):
-        origin = Provenance("test", {}, seed, seed, beneath, base.name, None, base.base_digest)
-        chain.append(Adapter(_deltas(base, seed, text=text), origin))
-        beneath = chain_digest(beneath, chain[-1].digest)
-    return chain
-
-
-def _deltas(base: Encoder, seed: int, *, text: bool) -> dict[str, Delta]:
-    draw = torch.Generator().manual_seed(seed)
-    weights = {name: weight.float() for name, weight in base.model.named_parameters()}
-    block = base.tower.blocks[seed % 2]
-    deltas: dict[str, Delta] = {}
-    for name, rows in block.head_rows([seed % 2]).items():
-        down = torch.randn(2, weights[name].shape[1], generator=draw)
-        deltas[name] = LowRank(down, torch.randn(len(rows), 2, generator=draw), rows, 0.3)
-    for name in block.fc1:
-        mask = torch.rand(weights[name].shape, generator=draw) > 0.8
-        deltas[name] = Sparse(mask, 0.1 * torch.randn(int(mask.sum()), generator=draw))
-    whole = next(name for name in weights if name.endswith(("ln_post.weight", "norm.weight")))
-    deltas[whole] = Dense(0.01 * torch.randn(weights[whole].shape, generator=draw))
-    if text:
-        deltas["logit_scale"] = Dense(torch.tensor(0.01))
-    return deltas
 
 
 def stored(base: Encoder, adapters: Sequence[Adapter]) -> Snapshot:
@@ -83,7 +54,7 @@ def same(one: Encoder, other: Encoder) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_version_is_the_same_by_snapshot_and_by_chain(layout: str) -> None:
     base = tiny_encoder(layout)
-    chain = chain_of(base, 5)
+    chain = stacked_adapters(base, 5)
     snapshot = stored(base, chain[:3])
     for count in (3, 4, 5):
         same(base.merged([snapshot, *chain[3:count]]), base.merged(chain[:count]))
@@ -92,7 +63,7 @@ def test_a_version_is_the_same_by_snapshot_and_by_chain(layout: str) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_it_is_so_in_every_precision(tmp_path: Path, precision: Any) -> None:
     base = load_encoder(str(tiny_folder(tmp_path / "model")), precision=precision)
-    chain = chain_of(base, 6, text=True)
+    chain = stacked_adapters(base, 6, text=True)
     by_chain, by_snapshot = base.merged(chain), base.merged([stored(base, chain[:4]), *chain[4:]])
     same(by_snapshot, by_chain)
     pixels = random_pixels(3)
@@ -102,7 +73,7 @@ def test_it_is_so_in_every_precision(tmp_path: Path, precision: Any) -> None:
 
 def test_a_snapshot_is_the_same_whatever_the_version_was_loaded_from() -> None:
     base = tiny_encoder()
-    chain = chain_of(base, 4)
+    chain = stacked_adapters(base, 4)
     by_snapshot = base.merged([stored(base, chain[:2]), *chain[2:]])
     again = base.snapshot_of(by_snapshot).to_bytes()
     assert again == base.snapshot_of(base.merged(chain)).to_bytes()
@@ -111,7 +82,7 @@ def test_a_snapshot_is_the_same_whatever_the_version_was_loaded_from() -> None:
 def test_a_sum_of_changes_would_not_be_the_same() -> None:
     """Why a snapshot holds values: fp32 sums depend on their order."""
     base = tiny_encoder()
-    chain = chain_of(base, 5)
+    chain = stacked_adapters(base, 5)
     name = base.tower.blocks[0].fc1[0]
     before = base.model.get_parameter(name)
     zeros = torch.zeros_like(before)
@@ -124,7 +95,7 @@ def test_a_sum_of_changes_would_not_be_the_same() -> None:
 def test_the_base_and_what_did_not_move_are_shared() -> None:
     base = tiny_encoder()
     before = state_bytes(base.model)
-    snapshot = stored(base, chain_of(base, 2))
+    snapshot = stored(base, stacked_adapters(base, 2))
     merged = base.merged([snapshot])
     ours = dict(base.model.named_parameters())
     for name, weight in merged.model.named_parameters():
@@ -146,7 +117,9 @@ def test_bits_are_kept_where_numbers_compare_oddly() -> None:
 
 def test_its_size_depends_on_what_moved_and_not_on_how_often() -> None:
     base = tiny_encoder()
-    few, many = (base.snapshot_of(base.merged(chain_of(base, n))).to_bytes() for n in (12, 60))
+    few, many = (
+        base.snapshot_of(base.merged(stacked_adapters(base, n))).to_bytes() for n in (12, 60)
+    )
     weights = sum(
         weight.numel() * (weight.element_size() + 1 / 8)
         for name, weight in base.model.named_parameters()
@@ -159,7 +132,7 @@ def test_its_size_depends_on_what_moved_and_not_on_how_often() -> None:
 
 def test_only_what_is_built_on_the_snapshot_goes_on_top() -> None:
     base = tiny_encoder()
-    chain = chain_of(base, 3)
+    chain = stacked_adapters(base, 3)
     snapshot = stored(base, chain[:1])
     with pytest.raises(AdapterMisplaced):
         base.merged([snapshot, chain[2]])
@@ -171,7 +144,7 @@ def test_only_what_is_built_on_the_snapshot_goes_on_top() -> None:
 
 def test_a_snapshot_of_another_base_is_refused() -> None:
     base, other = tiny_encoder(), tiny_encoder(seed=1)
-    snapshot = base.snapshot_of(base.merged(chain_of(base, 2)))
+    snapshot = base.snapshot_of(base.merged(stacked_adapters(base, 2)))
     with pytest.raises(SnapshotForeign) as caught:
         read(snapshot.to_bytes(), other)
     assert (caught.value.expected, caught.value.found) == (other.base_digest, base.base_digest)
@@ -181,7 +154,7 @@ def test_a_snapshot_of_another_base_is_refused() -> None:
 
 def test_a_changed_byte_is_a_mismatch_with_both_digests() -> None:
     base = tiny_encoder()
-    data = bytearray(base.snapshot_of(base.merged(chain_of(base, 1))).to_bytes())
+    data = bytearray(base.snapshot_of(base.merged(stacked_adapters(base, 1))).to_bytes())
     digest = hashlib.sha256(data).hexdigest()
     data[-1] ^= 1
     with pytest.raises(SnapshotTampered) as caught:
@@ -230,7 +203,7 @@ def test_the_file_is_plain_safetensors() -> None:
 
 def test_a_shape_that_does_not_fit_is_refused_by_name() -> None:
     base = tiny_encoder()
-    snapshot = base.snapshot_of(base.merged(chain_of(base, 1)))
+    snapshot = base.snapshot_of(base.merged(stacked_adapters(base, 1)))
     [name, *_] = snapshot.weights
     other = dataclasses.replace(snapshot, weights={"visual.proj": snapshot.weights[name]})
     with pytest.raises(Exception, match=r"visual\.proj"):

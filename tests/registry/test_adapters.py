@@ -6,7 +6,6 @@ import pytest
 
 from registry.adapters import (
     NewAdapter,
-    chain,
     correction_counts,
     get_adapter,
     list_adapters,
@@ -14,6 +13,7 @@ from registry.adapters import (
 )
 from registry.errors import AdapterMissing, ArtifactMissing, BaseMismatch, StorageUnavailable
 from registry.promotions import list_promotions, live_promotion, promote
+from registry.snapshots import Chain, chain
 from tests.support.database import BASE, NOON, Memory, together
 
 
@@ -24,7 +24,7 @@ def test_version_0_is_an_ordinary_row_with_an_empty_adapter(memory: Memory) -> N
         assert (row.base_name, row.base_digest) == ("tiny", BASE)
         assert memory.store.get(row.digest) == b"the empty adapter"
         assert live_promotion(session).version == 0
-        assert chain(session, 0) == []
+        assert chain(session, 0) == Chain(None, ())
 
 
 def test_the_base_is_made_once_however_many_processes_start(bare_memory: Memory) -> None:
@@ -64,7 +64,7 @@ def test_a_chain_is_what_is_merged(memory: Memory) -> None:
         promote(session, 2, replaces=live.id, reason="rollback", now=NOON)
     memory.edit({"6": "cat"}, stacked=True)
     with memory.reading() as session:
-        chains = {v: [row.version for row in chain(session, v)] for v in range(1, 7)}
+        chains = {v: [file.version for file in chain(session, v).adapters] for v in range(1, 7)}
         assert chains == {
             1: [1],
             2: [1, 2],

@@ -11,17 +11,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.orm import Session
 
 from registry import schema
-from registry.adapters import NewAdapter, ensure_base, record_adapter
+from registry.adapters import NewAdapter, ensure_base, get_adapter, record_adapter
 from registry.artifacts import ArtifactStore, keep_artifact
 from registry.claims import claim_job, finish_job
 from registry.promotions import live_promotion, promote
 from registry.session import open_database, reading, transaction
 from registry.submissions import NewCorrection, Submission, submit
-from registry.tables import EditJob
+from registry.tables import AdapterRecord, EditJob
 
 BASE = hashlib.sha256(b"a tiny base encoder").hexdigest()
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -155,6 +155,27 @@ class Memory:
                 session, job.id, job.attempt, status=status, adapter=version, report={}, now=now
             )
         return version
+
+
+def stack_versions(memory: Memory, count: int) -> list[int]:
+    """So many versions, the first on the base and each other on top of the one before: their rows.
+
+    They share the file of version 0, so a real worker can load none of them.
+    """
+    with memory.writing() as session:
+        base = get_adapter(session, 0)
+        first = session.scalars(select(func.max(AdapterRecord.version))).one() + 1
+        facts = {
+            column.key: getattr(base, column.key) for column in AdapterRecord.__table__.columns
+        }
+        rows = [
+            facts
+            | {"version": first + number, "parent": first + number - 1 if number else 0}
+            | {"stacked_on": first + number - 1 if number else None, "depth": number + 1}
+            for number in range(count)
+        ]
+        session.execute(insert(AdapterRecord), rows)
+    return [row["version"] for row in rows]
 
 
 @contextmanager

@@ -28,9 +28,10 @@ from app.settings import Settings
 from encoder.adapter import Adapter, Provenance
 from encoder.deltas import Dense
 from registry import schema
-from registry.adapters import NewAdapter, chain, record_adapter
+from registry.adapters import NewAdapter, record_adapter
 from registry.identity import new_id
 from registry.session import reading, transaction
+from registry.snapshots import chain
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -80,9 +81,9 @@ class RunningService:
             return record_adapter(session, self.services.store, new, now=datetime.now(UTC))
 
     def digests_of(self, version: int) -> list[str]:
-        """Digests of the files merged for a version."""
+        """Digests of the adapters merged for a version."""
         with reading(self.services.engine) as session:
-            return [row.digest for row in chain(session, version)]
+            return [file.digest for file in chain(session, version).adapters]
 
     def classify(self, image: bytes, *labels: str, **fields: Any) -> dict[str, Any]:
         """The answer for one image."""

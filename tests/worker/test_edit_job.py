@@ -21,7 +21,8 @@ from registry.session import reading, transaction
 from registry.tables import AdapterCorrection, Correction
 from tests.support.running_worker import COLOURS, Here, picture
 from worker.due_jobs import error_facts, run_due_jobs
-from worker.lineage import merge_chain, read_facts
+from worker.lineage import read_facts
+from worker.versions import load_version
 
 FIRST = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 SECOND = [("leaf", 2), ("sea", 2)]
@@ -60,7 +61,7 @@ def test_a_refit_starts_from_the_base_with_the_earlier_corrections(here: Here) -
 def test_the_stored_adapter_is_the_one_that_was_judged(here: Here) -> None:
     job = here.edit(FIRST)
     row = here.desk.adapter(1)
-    encoder = merge_chain(here.workshop.base, here.desk.store, [row.digest])
+    encoder = load_version(here.workshop, 1)
     with reading(here.desk.engine) as session:
         images = [one.image_sha256 for one in live_corrections(session, 1)]
         labels = [one.label for one in live_corrections(session, 1)]
@@ -149,8 +150,7 @@ def test_after_forgetting_everything_the_base_is_back(here: Here) -> None:
     job = here.run(here.desk.start_job())
     assert (job.status, job.adapter) == ("succeeded", 2)
     assert here.desk.promoted() == [0, 1, 2]
-    row = here.desk.adapter(2)
-    encoder = merge_chain(here.workshop.base, here.desk.store, [row.digest])
+    encoder = load_version(here.workshop, 2)
     assert encoder.digest == here.workshop.base.digest
     assert here.edit(SECOND).adapter == 3
 

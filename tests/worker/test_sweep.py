@@ -37,7 +37,7 @@ class Bench:
             settings=Settings(data=folder, keep_predictions=24, max_attempts=2),
             nudge=self.nudged.append,
             idle=lambda: self.idle,
-            warm_up_is_due=lambda: self.warm_up,
+            idle_work_is_due=lambda: self.warm_up,
             stopping=self.stopping,
             on_failure=self.failed.set,
         )
