@@ -1,12 +1,14 @@
 """Files by content hash, in a local folder or behind any fsspec URL.
 
-A local file is written aside, flushed to the disk and renamed, so that a name either holds the
-whole file or nothing. Every read verifies the checksum. Remote stores write objects whole.
+Every read verifies the checksum. A file that is there is whole; one that is damaged later is mended
+by putting it again.
 
 Files live outside the database's transactions. The order that loses nothing: put the file; then in
 the transaction that names it, `keep_artifact`; and after a transaction that stopped naming it,
 `release_artifacts` in one of its own. The two take turns, so a file is never removed between being
-found and being named. What was not released then is found by `unnamed_artifacts` later.
+found and being named. What was not released then is found by `unnamed_artifacts` later, and files
+that never came to be on record by `registry.strays`. While a backup holds the store
+(`registry.backup`) nothing is removed.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import re
-import uuid
+import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from sqlalchemy import ColumnElement, delete, exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.batches import AT_ONCE, batches
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
+from registry.found_file import FoundFile
+from registry.local_folder import LOCAL_FAILURES, LocalFolder
+from registry.remote_folder import RemoteFolder, failures_of
 from registry.session import take_turn
 from registry.tables import (
     AdapterRecord,
@@ -38,47 +40,66 @@ from registry.tables import (
     SnapshotRecord,
 )
 
+NAMED_BY: tuple[InstrumentedAttribute[str] | InstrumentedAttribute[str | None], ...] = (
+    Correction.image_sha256,
+    AdapterRecord.digest,
+    SnapshotRecord.digest,
+    ControlImage.image_sha256,
+    Prediction.image_sha256,
+)
+"""The columns whose files must stay."""
+SILENT_S = 1.0
+"""After a request that nobody answered, how long others are refused instead of waiting as well."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOGIN = re.compile(r"(?<=://)[^/@\s]*@")
+_QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
+_HOLD = "hold"
 
 
 class ArtifactStore:
-    """Immutable bytes named by their sha256. Safe to share between threads and processes."""
+    """Immutable bytes named by their sha256. Safe to share between threads and processes.
 
-    def __init__(self, url_or_path: str | Path) -> None:
+    A remote store that does not answer is unavailable within seconds.
+    """
+
+    def __init__(self, url_or_path: str | Path, *, writable: bool = True) -> None:
         """Creates a local folder that is missing. Raises StorageUnavailable."""
-        self.url = str(url_or_path)
+        address = str(url_or_path)
+        self.url = _shown(address)
+        """Without what a URL may carry to prove who asks."""
+        self._silent_until = 0.0
+        protocol, separator, path = address.partition("://")
+        local = not separator or protocol == "file"
         try:
-            self._files, self._root = fsspec.url_to_fs(self.url)
-        except (ImportError, ValueError) as problem:
+            self._failures = LOCAL_FAILURES if local else failures_of(address)
+            with self._translated():
+                self._folder = (
+                    LocalFolder(Path(path if separator else address), writable=writable)
+                    if local
+                    else RemoteFolder(address, writable=writable)
+                )
+        except ImportError as problem:
             raise StorageUnavailable(self.url, str(problem)) from problem
-        self._local = isinstance(self._files, LocalFileSystem)
-        with self._translated():
-            self._files.makedirs(self._root, exist_ok=True)
 
     def put(self, data: bytes) -> str:
-        """Store bytes durably and return their sha256; nothing happens when they are there already.
+        """Store bytes durably and return their sha256, whatever is there under that name.
 
         Raises StorageFull (and leaves nothing behind), StorageUnavailable.
         """
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._path(sha256)
         with self._translated(needed=len(data)):
-            if self._size(path) == len(data):
-                return sha256
-            if self._local:
-                _write_aside(Path(self._root), Path(path), data)
-            else:
-                self._files.pipe_file(path, data)
+            self._folder.write(_name(sha256), data)
         return sha256
 
     def get(self, sha256: str) -> bytes:
         """Raises ArtifactMissing, ArtifactCorrupt, StorageUnavailable."""
-        path = self._path(sha256)
+        name = _name(sha256)
         with self._translated():
             try:
-                data: bytes = self._files.cat_file(path)
+                data = self._folder.read(name)
             except FileNotFoundError as problem:
+                self._folder.prove()
                 raise ArtifactMissing(sha256) from problem
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
@@ -87,59 +108,91 @@ class ArtifactStore:
 
     def exists(self, sha256: str) -> bool:
         """Raises StorageUnavailable."""
+        return self.size(sha256) is not None
+
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a file as it is now; None when there is none. Raises StorageUnavailable."""
+        name = _name(sha256)
         with self._translated():
-            return self._size(self._path(sha256)) is not None
+            return self._folder.size(name)
 
     def delete(self, sha256: str) -> None:
         """Remove a file; nothing happens when it is not there. Raises StorageUnavailable."""
-        with self._translated(), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(self._path(sha256))
+        self.remove(_name(sha256))
 
-    def _path(self, sha256: str) -> str:
-        if not _SHA256.fullmatch(sha256):
-            raise ArtifactMissing(sha256)
-        return f"{self._root}/{sha256[:2]}/{sha256}"
+    def folders(self) -> list[str]:
+        """The folders that files may stand in. Raises StorageUnavailable."""
+        with self._translated():
+            return self._folder.folders()
 
-    def _size(self, path: str) -> int | None:
-        try:
-            return int(self._files.info(path)["size"])
-        except FileNotFoundError:
-            return None
+    def files(self, folder: str) -> list[FoundFile]:
+        """Whatever files a folder has. Raises StorageUnavailable."""
+        with self._translated():
+            return list(self._folder.files(folder))
+
+    def remove(self, name: str) -> None:
+        """`delete` for a file that was found. Raises StorageUnavailable."""
+        with self._translated():
+            try:
+                self._folder.remove(name)
+            except FileNotFoundError:
+                self._folder.prove()
+
+    def hold_until(self, moment: datetime | None) -> None:
+        """Nothing is released up to then; None ends that.
+
+        Raises StorageFull, StorageUnavailable.
+        """
+        if moment is None:
+            self.remove(_HOLD)
+            return
+        with self._translated():
+            self._folder.write(_HOLD, moment.astimezone(UTC).isoformat().encode())
+
+    def held_until(self) -> datetime | None:
+        """The moment that a hold lasts to, which may have passed. Raises StorageUnavailable."""
+        with self._translated():
+            if self._folder.size(_HOLD) is None:
+                return None
+            return datetime.fromisoformat(self._folder.read(_HOLD).decode())
+
+    def is_held(self) -> bool:
+        """Raises StorageUnavailable."""
+        until = self.held_until()
+        return until is not None and until > datetime.now(UTC)
 
     @contextlib.contextmanager
     def _translated(self, needed: int | None = None) -> Iterator[None]:
+        if time.monotonic() < self._silent_until:
+            raise StorageUnavailable(self.url, "it did not answer a moment ago")
         try:
             yield
-        except OSError as problem:
-            if problem.errno in _FULL:
+        except self._failures as problem:
+            if isinstance(problem, TimeoutError):
+                self._silent_until = time.monotonic() + SILENT_S
+            if isinstance(problem, OSError) and problem.errno in _FULL:
                 raise StorageFull(self.url, needed) from problem
-            raise StorageUnavailable(self.url, problem.strerror or str(problem)) from problem
+            raise StorageUnavailable(self.url, _reason(problem)) from problem
 
 
-def _write_aside(root: Path, path: Path, data: bytes) -> None:
-    incoming = root / "incoming"
-    incoming.mkdir(exist_ok=True)
-    path.parent.mkdir(exist_ok=True)
-    aside = incoming / f"{path.name}.{uuid.uuid4().hex}"
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    for folder in (path.parent, root):
-        _flush_folder(folder)
+def _name(sha256: str) -> str:
+    if not _SHA256.fullmatch(sha256):
+        raise ArtifactMissing(sha256)
+    return f"{sha256[:2]}/{sha256}"
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make renames in it outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _shown(text: str) -> str:
+    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
+
+
+def _reason(problem: Exception) -> str:
+    """In one line, without what proves who asks."""
+    said = getattr(problem, "strerror", None) or str(problem)
+    if isinstance(problem, TimeoutError):
+        said = "it does not answer in time"
+    if isinstance(problem, PermissionError) and problem.errno is None:  # not the file system's
+        said = f"access is denied ({said})"
+    return _shown(" ".join(said.split())) or type(problem).__name__
 
 
 def keep_artifact(
@@ -175,10 +228,13 @@ def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[
     """Remove those of the files that no row names any more; returns which.
 
     Call it in a transaction of its own, after the one that stopped naming them has committed, and
-    for many files in several: other writers wait until the last one is removed.
+    for many files in several: other writers wait until the last one is removed. While the store is
+    held nothing is removed: `unnamed_artifacts` finds it afterwards.
     """
     take_turn(session)
     released: list[str] = []
+    if store.is_held():
+        return released
     for some in batches(sorted(set(sha256s))):
         query = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~_named())
         unnamed = list(session.scalars(query))
@@ -200,21 +256,18 @@ def unnamed_artifacts(session: Session, *, after: str = "", limit: int = AT_ONCE
 
 
 def _named() -> ColumnElement[bool]:
-    return (
-        exists().where(Correction.image_sha256 == Artifact.sha256)
-        | exists().where(AdapterRecord.digest == Artifact.sha256)
-        | exists().where(SnapshotRecord.digest == Artifact.sha256)
-        | exists().where(ControlImage.image_sha256 == Artifact.sha256)
-        | exists().where(Prediction.image_sha256 == Artifact.sha256)
-    )
+    return or_(*(exists().where(column == Artifact.sha256) for column in NAMED_BY))
 
 
 def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:
     """Remove files that were put and never kept, because the transaction was refused.
 
-    Whoever has put the same file meanwhile and not kept it yet gets ArtifactMissing there.
+    Whoever has put the same file meanwhile and not kept it yet gets ArtifactMissing there. While
+    the store is held nothing is removed: `registry.strays` finds it afterwards.
     """
     take_turn(session)
+    if store.is_held():  # one of them may have had a row when the backup began
+        return
     for sha256 in sorted(set(sha256s)):
         if session.get(Artifact, sha256) is None:
             store.delete(sha256)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from registry import schema
+from servers.object_store import ObjectStoreServer, running_object_store
 from servers.postgres import create_database, drop_database, running_server, why_absent
 from tests.support.database import Memory, opened_memory
+from tests.support.places import Place, bucket_place, folder_place
 from tests.support.servers import require_server
 
 
@@ -27,6 +29,22 @@ def postgres_server() -> Iterator[str]:
     require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
     with running_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
+    with running_object_store(tmp_path_factory.mktemp("object-store")) as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where files are stored: a folder that does not exist yet, an empty bucket."""
+    if request.param == "folder":
+        yield folder_place(tmp_path / "made" / "on demand")
+        return
+    with bucket_place(request.getfixturevalue("object_store")) as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")

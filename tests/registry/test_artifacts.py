@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, Stora
 from registry.label_sets import put_label_set
 from registry.predictions import NewPrediction, keep_predictions
 from tests.support.database import NOON, Memory, sqlite_memory, together
+from tests.support.places import Place
+from tests.support.waiting import wait_for
 
 LIMIT = 100_000
 """Bytes a file may have in the processes that fill it."""
@@ -33,18 +37,14 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
-def _file(store_folder: Path, sha256: str) -> Path:
-    return store_folder / sha256[:2] / sha256
-
-
-def test_bytes_come_back_under_their_hash(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path / "made" / "on demand")
+def test_bytes_come_back_under_their_hash(place: Place) -> None:
+    store = ArtifactStore(place.url)
     sha256 = store.put(b"some bytes")
     assert sha256 == hashlib.sha256(b"some bytes").hexdigest()
     assert store.get(sha256) == b"some bytes"
     assert store.exists(sha256)
     assert store.put(b"some bytes") == sha256
-    assert len(_files(tmp_path)) == 1
+    assert place.files() == [place.name(sha256)]
     assert store.get(store.put(b"")) == b""
 
 
@@ -56,11 +56,12 @@ def test_any_fsspec_store_does() -> None:
     assert not store.exists(sha256)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
+def test_a_missing_file_is_named(place: Place) -> None:
+    store = ArtifactStore(place.url)
     with pytest.raises(ArtifactMissing) as caught:
         store.get("a" * 64)
     assert caught.value.key == "a" * 64
+    assert not store.exists("a" * 64)
     for odd in ("../../etc/passwd", "", "A" * 64):
         with pytest.raises(ArtifactMissing):
             store.get(odd)
@@ -68,22 +69,48 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"some bytez", b"some", b""])
-def test_a_damaged_file_is_never_handed_out(tmp_path: Path, damage: bytes) -> None:
-    store = ArtifactStore(tmp_path)
+def test_a_damaged_file_is_never_handed_out_and_is_mended_by_storing_it_again(
+    place: Place, damage: bytes
+) -> None:
+    store = ArtifactStore(place.url)
     sha256 = store.put(b"some bytes")
-    _file(tmp_path, sha256).write_bytes(damage)
+    place.overwrite(sha256, damage)
     with pytest.raises(ArtifactCorrupt) as caught:
         store.get(sha256)
     assert caught.value.expected == sha256
     assert caught.value.found == hashlib.sha256(damage).hexdigest()
-
-
-def test_a_shortened_file_is_mended_by_storing_it_again(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    sha256 = store.put(b"some bytes")
-    _file(tmp_path, sha256).write_bytes(b"some")
     store.put(b"some bytes")
     assert store.get(sha256) == b"some bytes"
+
+
+def test_what_another_process_stored_or_removed_is_seen_at_once(place: Place) -> None:
+    here, there = ArtifactStore(place.url), ArtifactStore(place.url)
+    sha256 = hashlib.sha256(b"some bytes").hexdigest()
+    for _ in range(3):
+        assert not here.exists(sha256)
+        assert here.files(sha256[:2]) == []
+        there.put(b"some bytes")
+        assert here.exists(sha256)
+        assert [file.name for file in here.files(sha256[:2])] == [place.name(sha256)]
+        assert here.folders() == [sha256[:2]] or "incoming" in here.folders()
+        there.delete(sha256)
+
+
+def test_a_file_that_is_stored_again_is_new_again(place: Place) -> None:
+    """Who collects files that nothing names leaves new ones alone."""
+    store = ArtifactStore(place.url)
+    sha256 = store.put(b"some bytes")
+    [first] = store.files(sha256[:2])
+    assert first.modified is not None
+    assert abs((datetime.now(UTC) - first.modified).total_seconds()) < 60
+
+    def stored_again() -> bool:
+        store.put(b"some bytes")
+        [again] = store.files(sha256[:2])
+        assert (again.name, again.bytes) == (first.name, 10)
+        return bool(again.modified and first.modified and again.modified > first.modified)
+
+    wait_for(stored_again, seconds=10, what="a later modification time")  # S3 tells whole seconds
 
 
 _FILL = f"""
@@ -151,11 +178,32 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ArtifactStore("nosuchthing://bucket")
 
 
-def test_many_may_store_the_same_bytes_at_once(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
+def test_many_may_store_the_same_bytes_at_once(place: Place) -> None:
+    store = ArtifactStore(place.url)
     data = b"d" * 300_000
-    assert len(set(together(8, lambda _: store.put(data)))) == 1
-    assert len(_files(tmp_path)) == 1
+    [sha256] = {str(outcome) for outcome in together(8, lambda _: store.put(data))}
+    assert place.files() == [place.name(sha256)]
+
+
+def test_many_threads_may_read_at_once(place: Place) -> None:
+    store = ArtifactStore(place.url)
+    shas = [store.put(bytes([number]) * 10_000) for number in range(5)]
+    read = together(20, lambda index: store.get(shas[index % 5]))
+    assert read == [bytes([number % 5]) * 10_000 for number in range(20)]
+
+
+def test_a_forked_process_reads_too(place: Place) -> None:
+    store = ArtifactStore(place.url)
+    sha256 = store.put(b"some bytes")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if store.get(sha256) == b"some bytes" else 3)
+        finally:
+            os._exit(4)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.get(sha256) == b"some bytes"
 
 
 def test_a_file_must_be_stored_before_a_row_names_it(memory: Memory) -> None:
