@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.errors import NotReady
-from registry.adapters import get_adapter
+from encoder.adapter import Adapter, Provenance
+from encoder.clip import Encoder
+from registry.adapters import ensure_base, get_adapter
+from registry.artifacts import ArtifactStore
 from registry.errors import AdapterMissing
 from registry.promotions import live_promotion
+from registry.session import transaction
 from registry.tables import Promotion
 
+METHOD = "none"
 FIRST_START = "the encoder is being loaded for the first time"
 
 
@@ -30,3 +38,35 @@ def live_promotion_of(session: Session) -> Promotion:
         return live_promotion(session)
     except AdapterMissing as error:
         raise NotReady(FIRST_START) from error
+
+
+def record_base(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
+    """Makes it version 0 of an empty registry, live; nothing happens where it is already.
+
+    Raises `BaseMismatch` for the registry of another encoder.
+    """
+    with transaction(engine) as session:
+        ensure_base(
+            session,
+            store,
+            name=base.name,
+            pretrained=base.pretrained,
+            base_digest=base.base_digest,
+            empty_adapter=base_adapter(base),
+            now=datetime.now(UTC),
+        )
+
+
+def base_adapter(base: Encoder) -> bytes:
+    """The file of version 0: an adapter that changes nothing."""
+    provenance = Provenance(
+        method=METHOD,
+        config={},
+        seed=0,
+        parent=None,
+        stacked_on="",
+        base_name=base.name,
+        base_pretrained=base.pretrained,
+        base_digest=base.base_digest,
+    )
+    return Adapter({}, provenance).to_bytes()

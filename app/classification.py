@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.uploads import read_upload, version_of
 from app.vocabulary_limit import check_size, check_top_k
 from encoder.classifier import TextFeatureCache, build_classifier
+from encoder.clip import Encoder
 from encoder.preprocessing import Preprocessing
 from registry.identity import new_id
 from registry.label_sets import get_label_set
@@ -41,6 +42,11 @@ class Question:
     templates: tuple[str, ...]
     version: int | None
     top_k: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be answered without a look into the database."""
+        return bool(self.labels) and self.label_set is None and self.version is None
 
 
 QUESTION_FIELDS = frozenset({"label", "label_set", "template", "adapter", "top_k"})
@@ -74,6 +80,14 @@ class Vocabulary:
     templates: tuple[str, ...] | None
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """What a question needs of the database: None for what it brought along, or for live."""
+
+    vocabulary: Vocabulary | None
+    served: tuple[int, Encoder] | None
+
+
 class Classification:
     """Answers questions with the served encoder and hands the answers to the log."""
 
@@ -93,14 +107,25 @@ class Classification:
         self._log = log
         self._metrics = metrics
 
-    def answer(self, question: Question) -> ClassifyAnswer:
-        """One prediction an image, in order, all by one version.
+    def look_up(self, question: Question) -> Lookup:
+        """Raises `FieldInvalid`, `NotReady`, `AdapterMissing`, `LabelSetMissing`, and what keeps
+        the database or a version from being read."""
+        if bool(question.labels) == (question.label_set is not None):
+            raise FieldInvalid("label", "give either labels or the name of a label_set")
+        vocabulary = served = None
+        if question.label_set is not None:
+            vocabulary = self._known(question.label_set, question.templates)
+        if question.version is not None:
+            served = self._served.at(question.version)
+        return Lookup(vocabulary, served)
 
-        Raises `NotReady`, `AdapterMissing`, `LabelSetMissing`, a label's or template's error, or
-        `ImageRefused`.
+    def answer(self, question: Question, found: Lookup) -> ClassifyAnswer:
+        """One prediction an image, in order, all by one version; asks neither database nor store.
+
+        Raises `NotReady`, a label's or template's error, or `ImageRefused`.
         """
-        vocabulary = self._vocabulary(question)
-        version, encoder = self._served.at(question.version)
+        vocabulary = found.vocabulary or _own_vocabulary(question)
+        version, encoder = found.served or self._served.live()
         classifier = build_classifier(encoder, vocabulary.labels, vocabulary.templates, self._cache)
         pixels = self._pixels(question.images, encoder.preprocessing)
         ranked = classifier.rank(encoder.embed_images(pixels), question.top_k)
@@ -116,15 +141,9 @@ class Classification:
             adapter=version, encoder_digest=encoder.digest, predictions=predictions
         )
 
-    def _vocabulary(self, question: Question) -> Vocabulary:
-        if bool(question.labels) == (question.label_set is not None):
-            raise FieldInvalid("label", "give either labels or the name of a label_set")
-        templates = question.templates
-        if question.label_set is None:
-            check_size(question.labels, templates)
-            return Vocabulary(None, tuple(normalise_labels(question.labels)), templates or None)
+    def _known(self, name: str, templates: tuple[str, ...]) -> Vocabulary:
         with reading(self._engine) as session:
-            known = get_label_set(session, question.label_set)
+            known = get_label_set(session, name)
         chosen = templates or tuple(known.templates)
         check_size(known.labels, chosen)
         return Vocabulary(known.name, tuple(known.labels), chosen or None)
@@ -160,3 +179,9 @@ class Classification:
                 for image, prediction in zip(images, predictions, strict=True)
             ]
         )
+
+
+def _own_vocabulary(question: Question) -> Vocabulary:
+    check_size(question.labels, question.templates)
+    labels = tuple(normalise_labels(question.labels))
+    return Vocabulary(None, labels, question.templates or None)

@@ -9,7 +9,6 @@ from starlette.requests import Request
 
 from app.errors import FieldInvalid
 from app.image_keeping import write_with_images
-from app.images import decoded
 from app.schemas.control_sets import ControlImagesAdded, ControlSetDetail
 from app.services import Services
 from app.uploads import read_upload
@@ -42,9 +41,8 @@ async def read_control_upload(request: Request) -> ControlUpload:
 
 
 def add_images(services: Services, name: str, upload: ControlUpload) -> ControlImagesAdded:
-    """Adds all images or none. Raises `ImageRefused` and whatever `add_control_images` raises."""
-    for index, image in enumerate(upload.images):
-        decoded(image, index, services.settings)
+    """Adds all images or none; they were checked before. Raises whatever `add_control_images`
+    raises."""
 
     def write(session: Session, digests: list[str]) -> ControlImagesAdded:
         new = [

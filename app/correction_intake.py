@@ -16,7 +16,6 @@ from starlette.requests import Request
 from app.base_row import base_digest_of
 from app.errors import FieldInvalid
 from app.image_keeping import write_with_images
-from app.images import decoded
 from app.services import Services
 from app.uploads import IMAGES_LIMIT, Upload, read_upload
 from registry.errors import ArtifactMissing, PredictionMissing
@@ -48,6 +47,11 @@ class Batch:
     items: tuple[Item, ...]
     label_set: str | None
     replace: bool
+
+    @property
+    def images(self) -> tuple[bytes | None, ...]:
+        """None for those that a prediction stands in for."""
+        return tuple(item.image for item in self.items)
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ async def read_batch(request: Request) -> Batch:
 
 
 def accept(services: Services, batch: Batch) -> Submission:
-    """Durable once it returns; refused whole when it raises.
+    """Durable once it returns; refused whole when it raises. The images were checked before.
 
-    Raises `ImageRefused`, `FieldInvalid`, `PredictionMissing`, and whatever `submit` raises.
+    Raises `FieldInvalid`, `PredictionMissing`, and whatever `submit` raises.
     """
     resolved = [
         _resolve(services, item, index)
@@ -131,7 +135,6 @@ def _resolve(services: Services, item: Item, index: int) -> Resolved:
         with reading(services.engine) as session:
             prediction = get_prediction(session, item.prediction)
     if item.image is not None:
-        decoded(item.image, index, services.settings)
         _same_image(item.image, prediction, index)
         return Resolved(item, item.image, prediction)
     assert prediction is not None

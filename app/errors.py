@@ -6,6 +6,8 @@ AppError
 │   ├── ImageRefused         one image of several was refused by the encoder room
 │   └── MethodUnknown · ConfigInvalid · LiveMoved
 ├── NotReady                 the service cannot answer yet, and says why
+│   └── ReplicaBehind        it answers, but not with the version that it should
+├── NoAnswerInTime           something that the answer depends on takes too long
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
     └── SettingsInvalid · DataFolderUnwritable · DeviceUnavailable · EncoderLost
@@ -85,6 +87,27 @@ class NotReady(AppError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class ReplicaBehind(NotReady):
+    """This replica has served an earlier version than the promoted one for longer than it may."""
+
+    def __init__(self, should_serve: int, serves: int, why: str, seconds: float) -> None:
+        self.should_serve = should_serve
+        self.serves = serves
+        self.seconds = round(seconds, 1)
+        super().__init__(
+            f"version {should_serve} should be served, and version {serves} has been served instead"
+            f" for {seconds:.0f} s: {why}"
+        )
+
+
+class NoAnswerInTime(AppError):
+    """A request was given up, so that its sender need not wait; ``advice`` is for the sender."""
+
+    def __init__(self, seconds: float, advice: str) -> None:
+        self.seconds = seconds
+        super().__init__(f"there was no answer within {seconds:g} s; {advice}")
 
 
 class NoMethodsAnnounced(AppError):

@@ -7,6 +7,7 @@ transaction is refused, files that nothing names are removed again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -16,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from encoder.images import image_media_type
 from registry.artifacts import ArtifactStore, discard_unkept, keep_artifact
-from registry.errors import ArtifactMissing
+from registry.errors import ArtifactMissing, RegistryError
 from registry.session import transaction
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -47,8 +49,16 @@ def write_with_images(
         return outcome
     finally:
         if not completed:
-            with transaction(engine) as session:
-                discard_unkept(session, store, digests)
+            _discard(engine, store, digests)
+
+
+def _discard(engine: Engine, store: ArtifactStore, digests: list[str]) -> None:
+    """What cannot be removed now is an orphan; the error that led here is the one to be told."""
+    try:
+        with transaction(engine) as session:
+            discard_unkept(session, store, digests)
+    except RegistryError as error:
+        logger.warning("%d files may be left that nothing names: %s", len(digests), error)
 
 
 def _write(

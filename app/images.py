@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL.Image import Image
 
 from app.errors import ImageRefused
@@ -20,3 +22,10 @@ def decoded(image: bytes, index: int, settings: Settings) -> Image:
         )
     except ImageError as error:
         raise ImageRefused(index, error) from error
+
+
+def check_images(images: Sequence[bytes | None], settings: Settings) -> None:
+    """Decodes those that were sent. Raises `ImageRefused`."""
+    for index, image in enumerate(images):
+        if image is not None:
+            decoded(image, index, settings)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from app.base_row import base_digest_of
 from app.config_check import check_config
 from app.schemas.edit_jobs import EditJobDetail, EditJobPage, EditJobRequest
 from app.services import Services
 from registry.corrections import correction_ids_of
-from registry.edit_jobs import get_job, list_jobs, start_job
+from registry.edit_jobs import cancel_job, get_job, list_jobs, start_job
 from registry.session import reading, transaction
+from registry.tables import EditJob
 
 
 def start(engine: Engine, asked: EditJobRequest) -> EditJobDetail:
@@ -27,14 +29,23 @@ def start(engine: Engine, asked: EditJobRequest) -> EditJobDetail:
             base_digest=base_digest_of(session),
             now=datetime.now(UTC),
         )
-    return job_state(engine, job.id)
+        return _state(session, job)
+
+
+def cancel(engine: Engine, job_id: str) -> EditJobDetail:
+    """Cancels a job, and tells how it stands then. Raises what `cancel_job` raises."""
+    with transaction(engine) as session:
+        return _state(session, cancel_job(session, job_id, now=datetime.now(UTC)))
 
 
 def job_state(engine: Engine, job_id: str) -> EditJobDetail:
     """A job as it stands. Raises `JobMissing`."""
     with reading(engine) as session:
-        job = get_job(session, job_id)
-        return EditJobDetail.of(job, correction_ids_of(session, [job.id])[job.id])
+        return _state(session, get_job(session, job_id))
+
+
+def _state(session: Session, job: EditJob) -> EditJobDetail:
+    return EditJobDetail.of(job, correction_ids_of(session, [job.id])[job.id])
 
 
 def served_state(services: Services, job_id: str) -> EditJobDetail:

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from app.body_limit import BodyLimit
+from app.deadline import Deadline
 from app.dependencies import refuse_nul
 from app.documentation import DESCRIPTION, RESPONSES, add_documentation
 from app.metrics import RequestMeter
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_documentation(app)
     answer_with_problems(app, services.metrics.problems)
     app.add_middleware(BodyLimit, limit=services.settings.max_request_bytes)
+    app.add_middleware(Deadline, counted=services.metrics.problems)
     app.add_middleware(RequestMeter, metrics=services.metrics)
     return app
 

@@ -28,17 +28,23 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:emend:problem:"
 RETRY_SECONDS = 2
+PASSING = (503, 507)  # with Retry-After
 DETAIL_LIMIT = 1000
 Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One row: what every error of a class has in common."""
+    """One row: what every error of a class has in common.
+
+    ``told`` is what clients read in place of the error's own sentence and facts, which name the
+    inside of the service (its database's address, its folders) and are for the log.
+    """
 
     status: int
     slug: str
     title: str
+    told: str | None = None
 
 
 UNEXPECTED = Problem(500, "unexpected", "The service failed")
@@ -87,11 +93,33 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     # what the service lacks
     mine.NotReady: Problem(503, "not-ready", "The service is not ready"),
     mine.NoMethodsAnnounced: Problem(503, "no-methods", "No worker has announced itself"),
-    stored.StorageFull: Problem(507, "storage-full", "There is no room left to store it"),
-    stored.StorageUnavailable: Problem(503, "storage-unavailable", "The file store is not there"),
+    mine.NoAnswerInTime: Problem(503, "no-answer-in-time", "The service could not answer in time"),
+    stored.StorageFull: Problem(
+        507,
+        "storage-full",
+        "There is no room left to store it",
+        "there is no room left to store it; nothing was kept",
+    ),
+    stored.StorageUnavailable: Problem(
+        503,
+        "storage-unavailable",
+        "The file store is not there",
+        "the file store does not answer; the same can be sent again",
+    ),
     stored.ArtifactMissing: Problem(500, "artifact-missing", "A stored file is missing"),
     stored.ArtifactCorrupt: Problem(500, "artifact-corrupt", "A stored file is damaged"),
-    stored.DatabaseError: Problem(503, "database-unavailable", "The database does not answer"),
+    stored.OutcomeUnknown: Problem(
+        503,
+        "outcome-unknown",
+        "It is not known whether this was done",
+        "the database was lost at the last step: all of this was done, or nothing",
+    ),
+    stored.DatabaseError: Problem(
+        503,
+        "database-unavailable",
+        "The database does not answer",
+        "the database does not answer; nothing was changed, and the same can be sent again",
+    ),
     encoding.AdapterError: Problem(500, "adapter-unusable", "A stored adapter cannot be used"),
 }
 
@@ -106,21 +134,37 @@ def problem_of(error: Exception) -> Problem:
     return next(rows, UNEXPECTED)
 
 
-def answer(error: Exception) -> JSONResponse:
+def told(error: Exception) -> str:
+    """What clients may read of an error that has a row in the table."""
+    return problem_of(error).told or str(error)
+
+
+def answer(error: Exception, request: Request) -> JSONResponse:
     """The problem document of an error that has a row in the table.
 
-    It tells the facts of every named failure, 500s too; only what has no row is kept inside.
+    It tells the facts of every named failure, 500s too, but for those that would name the inside;
+    what has no row is kept inside.
     """
     problem = problem_of(error)
     unexpected = problem is UNEXPECTED
     if problem.status >= UNEXPECTED.status and not isinstance(error, mine.AppError):
         logger.error("%s: %s", type(error).__name__, error)
+    detail = problem.title if unexpected else told(error)
+    if isinstance(error, stored.OutcomeUnknown):
+        detail = f"{detail}; {advice(request.method, request.url.path)}"
     return document(
         problem,
-        detail=problem.title if unexpected else str(error),
+        detail=detail,
         entries=[] if unexpected else _entries(error),
-        headers={"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else {},
+        headers={"Retry-After": str(RETRY_SECONDS)} if problem.status in PASSING else {},
     )
+
+
+def advice(method: str, path: str) -> str:
+    """What to do where it is not known whether a request was carried out."""
+    if method == "POST" and path in ("/promotions", "/edit-jobs"):
+        return f"it may have been done: look at GET {path} before you send it again"
+    return "it may have been done: sending it again does no harm"
 
 
 def document(
@@ -155,6 +199,8 @@ def _entries(error: Exception) -> list[dict[str, Any]]:
         return [{"field": field, "detail": reason} for field, reason in error.problems]
     if isinstance(error, mine.ImageRefused):
         return [{"field": error.field, "detail": str(error.cause), **_facts(error.cause)}]
+    if problem_of(error).told is not None:
+        return [{"detail": told(error)}]
     return [{"detail": str(error)[:DETAIL_LIMIT], **_facts(error)}]
 
 
@@ -173,8 +219,8 @@ def _of_status(status: int) -> Problem:
     return Problem(status, title.lower().replace(" ", "-"), title)
 
 
-async def _on_known(_: Request, error: Exception) -> JSONResponse:
-    return answer(error)
+async def _on_known(request: Request, error: Exception) -> JSONResponse:
+    return answer(error, request)
 
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:

@@ -28,5 +28,5 @@ def promote_now(services: Services, asked: PromotionRequest) -> PromotionDetail:
         promotion = promote(
             session, asked.version, replaces=live.id, reason=asked.reason, now=datetime.now(UTC)
         )
-    services.encoder.refresh()
+    services.encoder.serve(promotion)
     return PromotionDetail.of(promotion)

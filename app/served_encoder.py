@@ -4,7 +4,7 @@ One thread a process. It loads the base encoder (so that the port opens at once)
 version 0 of an empty registry, makes the live version ready, and from then on looks at the
 promotions every ``LOOK_EVERY`` seconds, which keeps every replica within a second of a promotion.
 A swap builds the new encoder aside; requests under way keep the one they began with. A version that
-cannot be built leaves the former one answering.
+cannot be built leaves the former one answering; so does a database that does not answer.
 """
 
 from __future__ import annotations
@@ -12,29 +12,35 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import torch
 from sqlalchemy import Engine
 
+from app.base_row import record_base
 from app.errors import DeviceUnavailable, EncoderLost, NotReady, StartError
 from app.metrics import Metrics
+from app.problems import told
 from app.settings import Settings
+from app.standing import Standing
 from app.version_files import VersionFiles
-from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
 from encoder.pool import BASE_VERSION, EncoderPool
-from registry.adapters import ensure_base, get_adapter
+from registry.adapters import get_adapter
 from registry.artifacts import ArtifactStore
-from registry.errors import RegistryError
+from registry.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    RegistryError,
+    StorageUnavailable,
+)
 from registry.promotions import live_promotion
-from registry.session import reading, transaction
+from registry.session import reading
 from registry.tables import Promotion
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.2
-METHOD_OF_BASE = "none"
+START_AGAIN = 0.5  # seconds, while database or store are away at the start
 LOADING = "the encoder is being loaded"
 
 
@@ -50,10 +56,10 @@ class ServedEncoder:
         self._metrics = metrics
         self._pool: EncoderPool | None = None
         self._reason: str | None = LOADING
-        self._unserved: str | None = None
-        self._failed: int | None = None  # the promotion that could not be built when last tried
+        self._standing = Standing(settings.ready_grace, metrics)
         self._stopping = threading.Event()
         self._swapping = threading.Lock()
+        self._catching_up = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="served-encoder", daemon=True)
         self.on_failure: Callable[[Exception], None] = _log_failure
 
@@ -85,6 +91,22 @@ class ServedEncoder:
             raise NotReady(self._reason)
         return pool.live
 
+    def ready(self) -> tuple[int, Encoder]:
+        """As `live`, for who asks whether this replica may be sent requests.
+
+        Raises `NotReady` (`ReplicaBehind` once the grace is over) and `DatabaseUnavailable`. Asks
+        nobody: the thread that follows the promotions knows.
+        """
+        version, encoder = self.live()
+        self._standing.check(version)
+        return version, encoder
+
+    @property
+    def promoted(self) -> int:
+        """The version that should be served, as far as this replica knows."""
+        setback = self._standing.setback
+        return self.pool.live[0] if setback is None else setback.version
+
     def at(self, version: int | None) -> tuple[int, Encoder]:
         """A version and its encoder; None means live. Raises `NotReady`, `AdapterMissing`."""
         if version is None:
@@ -103,13 +125,22 @@ class ServedEncoder:
         pool.prepare(version)
 
     def refresh(self) -> None:
-        """Serves whatever promotion is the last one, from now on."""
+        """Serves whatever promotion is the last one, from now on.
+
+        Built before anything is held: nobody waits for a version but who asks for it.
+        """
+        self._build(self._last_promotion())
         with self._swapping:
-            promotion = self._last_promotion()
-            if promotion.version != self.pool.live[0] or self._reason is not None:
+            self._swap(self._last_promotion())
+
+    def serve(self, promotion: Promotion) -> None:
+        """Serves a promotion that was just made, or a later one."""
+        try:
+            self.refresh()
+        except DatabaseError as outage:  # it was made all the same, and nothing later is known
+            logger.warning("version %d is served without a look: %s", promotion.version, outage)
+            with self._swapping:
                 self._swap(promotion)
-            self._failed = None
-            self._complain(None)
 
     def catch_up(self) -> None:
         """Serves the last promotion before its news leaves this process, so that a client who reads
@@ -119,26 +150,40 @@ class ServedEncoder:
             return
         try:
             if self._is_due(self._last_promotion()):
-                with self._swapping:
-                    promotion = self._last_promotion()
-                    if self._is_due(promotion):  # not so for those who waited for the one who built
-                        self._swap(promotion)
+                with self._catching_up:  # not so for those who waited for the one who built
+                    if self._is_due(self._last_promotion()):
+                        self.refresh()
         except (EncoderError, RegistryError) as error:
             logger.info("the last promotion is not served yet: %s", error)
 
     def _is_due(self, promotion: Promotion) -> bool:
         """Whether a promotion should be served, is not, and did not fail to be."""
-        return promotion.version != self.pool.live[0] and promotion.id != self._failed
+        serves = promotion.version == self.pool.live[0]
+        return not serves and not self._standing.failed_with(promotion)
+
+    def _build(self, promotion: Promotion) -> None:
+        try:
+            self.pool.prepare(promotion.version)
+        except (EncoderError, RegistryError) as error:
+            self._fail(promotion, error)
+            raise
 
     def _swap(self, promotion: Promotion) -> None:
-        try:
-            self.pool.swap_live(promotion.version)
-        except (EncoderError, RegistryError):
-            self._failed = promotion.id
-            raise
-        self._metrics.live_version.set(promotion.version)
-        self._reason = None
-        logger.info("version %d is live", promotion.version)
+        if promotion.version != self.pool.live[0] or self._reason is not None:
+            try:
+                self.pool.swap_live(promotion.version)
+            except (EncoderError, RegistryError) as error:
+                self._fail(promotion, error)
+                raise
+            self._metrics.live_version.set(promotion.version)
+            self._reason = None
+            logger.info("version %d is live", promotion.version)
+        self._standing.serves()
+
+    def _fail(self, promotion: Promotion, error: Exception) -> None:
+        self._standing.fail(promotion, error)
+        if self._reason is not None:  # nothing was served yet, so there is nothing to go on with
+            self._reason = f"version {promotion.version} cannot be served: {told(error)}"
 
     def _last_promotion(self) -> Promotion:
         with reading(self._engine) as session:
@@ -166,55 +211,52 @@ class ServedEncoder:
             device=settings.device,
             precision=settings.precision,
         )
-        with transaction(self._engine) as session:
-            ensure_base(
-                session,
-                self._store,
-                name=base.name,
-                pretrained=base.pretrained,
-                base_digest=base.base_digest,
-                empty_adapter=base_adapter(base),
-                now=datetime.now(UTC),
-            )
+        while not self._recorded(base):
+            if self._stopping.wait(START_AGAIN):
+                return
         files = VersionFiles(self._engine, self._store, base.base_digest)
         self._pool = EncoderPool(base, files.links, self._settings.versions_ready)
         self._reason = "the live version is being made ready"
 
+    def _recorded(self, base: Encoder) -> bool:
+        """Whether the base could be recorded, or was there; if not, it is tried again."""
+        try:
+            record_base(self._engine, self._store, base)
+        except (DatabaseUnavailable, StorageUnavailable) as outage:
+            if self._reason == LOADING:
+                logger.error("the base encoder is not recorded yet: %s", outage)
+            self._reason = f"the base encoder is not recorded yet: {told(outage)}"
+            return False
+        return True
+
     def _follow(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.refresh()
+                self._look()
             except (EncoderError, RegistryError) as error:
-                self._complain(f"the live version cannot be served: {error}")
+                logger.debug("the last promotion is tried again: %s", error)
             self._stopping.wait(LOOK_EVERY)
 
-    def _complain(self, unserved: str | None) -> None:
-        """Says once why the live version cannot be served; None when it is."""
-        if unserved is not None and unserved != self._unserved:
-            logger.error("%s", unserved)
-        self._unserved = unserved
-        self._metrics.live_unserved.set(unserved is not None)
-        if unserved is not None and self._reason is not None:
-            self._reason = unserved
+    def _look(self) -> None:
+        """Serves the last promotion where it is not served, unless it failed and has to rest."""
+        self._standing.asks()
+        try:
+            promotion = self._last_promotion()
+        except RegistryError as outage:
+            self._standing.heard(outage)
+            if self._reason is not None:
+                self._reason = f"the live version is not known yet: {told(outage)}"
+            raise
+        self._standing.heard()
+        behind = self._standing.setback is not None or self._reason is not None
+        if promotion.version == self.pool.live[0] and not behind:
+            return
+        if self._standing.may_try(promotion):
+            self.refresh()
 
 
 def _log_failure(error: Exception) -> None:
     logger.error("the encoder cannot be served: %s", error)
-
-
-def base_adapter(base: Encoder) -> bytes:
-    """The file of version 0: an adapter that changes nothing."""
-    provenance = Provenance(
-        method=METHOD_OF_BASE,
-        config={},
-        seed=0,
-        parent=None,
-        stacked_on="",
-        base_name=base.name,
-        base_pretrained=base.pretrained,
-        base_digest=base.base_digest,
-    )
-    return Adapter({}, provenance).to_bytes()
 
 
 def check_device(device: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 
 from app.classification import Classification
+from app.deadline import uncounted
+from app.images import check_images
 from app.metrics import Metrics
 from app.prediction_log import PredictionLog
 from app.served_encoder import ServedEncoder
@@ -16,13 +19,12 @@ from app.start import open_ground
 from app.vital_signs import VitalSigns, folders_of
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
-from registry.promotions import find_live_promotion
-from registry.session import reading
 
 TEXT_FEATURES_KEPT = 100_000
 FORWARD_SLOTS = 2  # one decodes while the other computes; more would only share the cores
 NEWS_SLOTS = 8  # threads for answers that may wait for a swap; classifying never waits behind them
-DECODE_SLOTS = 4  # requests whose images are decoded and written at once
+DECODE_SLOTS = 4  # requests whose images are decoded at once
+WRITE_SLOTS = 4  # requests whose images are written at once
 
 
 class Services:
@@ -46,7 +48,8 @@ class Services:
         self.vital_signs = VitalSigns(self.engine, self.readiness, folders_of(settings))
         self.forward_slots = CapacityLimiter(FORWARD_SLOTS)
         self.news_slots = CapacityLimiter(NEWS_SLOTS)
-        self.decode_slots = asyncio.Semaphore(DECODE_SLOTS)
+        self.decode_slots = CapacityLimiter(DECODE_SLOTS)
+        self.write_slots = asyncio.Semaphore(WRITE_SLOTS)
         self.stopping = threading.Event()
 
     def start(self) -> None:
@@ -54,11 +57,15 @@ class Services:
         self.predictions.start()
         self.encoder.start()
 
+    async def check(self, images: Sequence[bytes | None]) -> None:
+        """Decodes the images of a request, in threads that wait for nothing else; the request's
+        time does not run meanwhile. Raises `ImageRefused`."""
+        with uncounted():
+            await to_thread.run_sync(check_images, images, self.settings, limiter=self.decode_slots)
+
     def readiness(self) -> tuple[int, Encoder]:
-        """The live version and its encoder. Raises `NotReady` or the database's error."""
-        with reading(self.engine) as session:
-            find_live_promotion(session)
-        return self.encoder.live()
+        """The live version and its encoder. Raises `NotReady` or `DatabaseUnavailable`."""
+        return self.encoder.ready()
 
     def stop(self) -> None:
         """Writes what waits to be written and closes the database."""

@@ -8,11 +8,12 @@ from pydantic import Field
 
 from registry.deployment import MEBIBYTE, Deployment
 
-YEAR_SECONDS = 365 * 24 * 3600
+DAY_SECONDS = 24 * 3600
+YEAR_SECONDS = 365 * DAY_SECONDS
 
 
 class Settings(Deployment):
-    """Sizes are bytes, ``edit_wait`` seconds."""
+    """Sizes are bytes, ``edit_wait`` and ``ready_grace`` seconds."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -22,3 +23,5 @@ class Settings(Deployment):
     max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_request_bytes: Annotated[int, Field(ge=1)] = 256 * MEBIBYTE
     versions_ready: Annotated[int, Field(ge=1)] = 3
+    # A replica that cannot serve the promoted version counts as ready for so long.
+    ready_grace: Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)] = 30.0

@@ -20,6 +20,8 @@ from registry.schema import check
 from registry.session import open_database
 from registry.store_probe import check_store
 
+DATABASE_PATIENCE = 4.0  # seconds; whoever sent a request waits for it
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -39,7 +41,7 @@ def open_ground(settings: Settings) -> Ground:
     check_broker(broker)
     store = ArtifactStore(settings.artifacts_location)
     check_store(store)
-    engine = open_database(settings.database_location)
+    engine = open_database(settings.database_location, patience=DATABASE_PATIENCE)
     try:
         check(engine)
     except RegistryError:

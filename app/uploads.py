@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from app.deadline import uncounted
 from app.errors import FieldInvalid, JsonInvalid, UnsupportedMediaType
 from registry.errors import AdapterMissing
 
@@ -191,7 +192,12 @@ def _image_from_uri(value: Value, index: int) -> bytes:
 
 async def parse_aside(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
     """``parse(body)``; on a thread where it is large, so that other requests go on meanwhile."""
-    return await run_in_threadpool(parse, body) if len(body) > SMALL else parse(body)
+
+    def parse_uncounted() -> Parsed:
+        with uncounted():
+            return parse(body)
+
+    return await run_in_threadpool(parse_uncounted) if len(body) > SMALL else parse(body)
 
 
 def parse_json(body: bytes) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from app.classification import read_question
+from app.classification import Lookup, read_question
+from app.deadline import uncounted
 from app.dependencies import ServicesOf
 from app.documentation import CLASSIFY_BODY
 from app.schemas.classify import ClassifyAnswer
 
+NOTHING = Lookup(vocabulary=None, served=None)
 router = APIRouter(tags=["classify"])
 
 
@@ -17,8 +19,12 @@ router = APIRouter(tags=["classify"])
 async def classify(request: Request, response: Response, services: ServicesOf) -> ClassifyAnswer:
     """Ranks labels for 1 to 64 images, by the live version or any other."""
     question = await read_question(request)
-    answer = await to_thread.run_sync(
-        services.classification.answer, question, limiter=services.forward_slots
-    )
+    ask, found = services.classification, NOTHING
+    if not question.is_whole:
+        found = await to_thread.run_sync(ask.look_up, question)
+    with uncounted():
+        answer = await to_thread.run_sync(
+            ask.answer, question, found, limiter=services.forward_slots
+        )
     response.headers["X-Adapter-Version"] = str(answer.adapter)
     return answer

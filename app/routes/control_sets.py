@@ -45,7 +45,8 @@ async def add_control_set_images(
 ) -> ControlImagesAdded:
     """Adds images to a control set, all or none, labelled or not."""
     upload = await read_control_upload(request)
-    async with services.decode_slots:
+    await services.check(upload.images)
+    async with services.write_slots:
         return await run_in_threadpool(add_images, services, name, upload)
 
 

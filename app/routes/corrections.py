@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
@@ -13,9 +14,10 @@ from app.documentation import CORRECTIONS_BODY
 from app.schemas.corrections import CorrectionDetail, CorrectionPage, CorrectionsAccepted
 from registry.artifacts import get_artifact, release_artifacts
 from registry.corrections import forget, get_correction, list_corrections
-from registry.errors import CorrectionMissing
+from registry.errors import CorrectionMissing, RegistryError
 from registry.session import reading, transaction
 
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/corrections", tags=["corrections"])
 
 
@@ -25,7 +27,8 @@ async def create_corrections(
 ) -> CorrectionsAccepted:
     """Accepts 1 to 64 corrections whole, or none. Durable when answered."""
     batch = await read_batch(request)
-    async with services.decode_slots:
+    await services.check(batch.images)
+    async with services.write_slots:
         submission = await run_in_threadpool(accept, services, batch)
     response.headers["Location"] = f"/edit-jobs/{submission.edit_job.id}"
     if submission.edit_job.starts_at <= datetime.now(UTC):
@@ -66,5 +69,8 @@ def forget_correction(correction_id: str, services: ServicesOf) -> None:
     """Forgets a correction: its image is removed, and the next edit is fitted without it."""
     with transaction(services.engine) as session:
         unnamed = forget(session, correction_id, now=datetime.now(UTC))
-    with transaction(services.engine) as session:
-        release_artifacts(session, services.store, unnamed)
+    try:
+        with transaction(services.engine) as session:
+            release_artifacts(session, services.store, unnamed)
+    except RegistryError as error:  # it is forgotten; a worker's sweep removes the file
+        logger.warning("the image of correction %s is removed later: %s", correction_id, error)

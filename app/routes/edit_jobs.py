@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -11,11 +9,9 @@ from starlette.responses import StreamingResponse
 
 from app.dependencies import Cursor, Limit, ServicesOf
 from app.event_stream import HEADERS, changes
-from app.job_desk import job_state, served_page, served_state, start
+from app.job_desk import cancel, job_state, served_page, served_state, start
 from app.json_route import StrictJsonRoute
 from app.schemas.edit_jobs import EditJobDetail, EditJobPage, EditJobRequest
-from registry.edit_jobs import cancel_job
-from registry.session import transaction
 
 router = APIRouter(prefix="/edit-jobs", tags=["edit jobs"], route_class=StrictJsonRoute)
 
@@ -58,6 +54,4 @@ async def edit_job_events(job_id: str, request: Request, services: ServicesOf) -
 @router.delete("/{job_id}", status_code=202)
 def cancel_edit_job(job_id: str, services: ServicesOf) -> EditJobDetail:
     """Cancels a job: a queued one at once, a running one within its next step."""
-    with transaction(services.engine) as session:
-        cancel_job(session, job_id, now=datetime.now(UTC))
-    return job_state(services.engine, job_id)
+    return cancel(services.engine, job_id)

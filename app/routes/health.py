@@ -18,14 +18,16 @@ async def live() -> Alive:
 
 
 @router.get("/health/ready")
-def ready(services: ServicesOf) -> Ready:
-    """Model and database answer; 503 with the reasons until they do."""
+async def ready(services: ServicesOf) -> Ready:
+    """Model and database answer; 503 with the reasons until they do, and for a replica that has not
+    been able to serve the promoted version for a while."""
     version, encoder = services.readiness()
     return Ready(
         status="ready",
         encoder=services.settings.encoder,
         encoder_digest=encoder.digest,
         live=version,
+        promoted=services.encoder.promoted,
     )
 
 

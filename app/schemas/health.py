@@ -14,9 +14,11 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Model and database answer."""
+    """Model and database answer. ``live`` is the version that answers here; it is ``promoted``, or
+    the one before it while that cannot be served."""
 
     status: Literal["ready"]
     encoder: str
     encoder_digest: str
     live: int
+    promoted: int
