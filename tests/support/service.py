@@ -20,15 +20,18 @@ import httpx
 import torch
 import uvicorn
 from PIL import Image
+from sqlalchemy import Engine
 
 from app.errors import NotReady
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
 from encoder.adapter import Adapter, Provenance
+from encoder.clip import Encoder
 from encoder.deltas import Dense
 from registry import schema
 from registry.adapters import NewAdapter, record_adapter
+from registry.artifacts import ArtifactStore
 from registry.identity import new_id
 from registry.session import reading, transaction
 from registry.snapshots import chain
@@ -59,26 +62,10 @@ class RunningService:
         `base_digest` makes its file one of another base encoder.
         """
         adapter = noisy_adapter(self.services, seed=seed, base_digest=base_digest)
-        data = adapter.to_bytes()
-        digest = self.services.store.put(data)
-        new = NewAdapter(
-            parent=parent,
-            stacked_on=None,
-            method="lorsu",
-            config={"rank": 4},
-            seed=seed,
-            base_name=adapter.provenance.base_name,
-            base_pretrained=None,
-            base_digest=adapter.provenance.base_digest,
-            digest=digest,
-            bytes=len(data),
-            parameters=adapter.parameters,
-            strength=1.0,
-            edit_job_id=new_id(),
-            report={"verdict": verdict, "reason": "made by a test"},
+        services = self.services
+        return store_version(
+            services.engine, services.store, adapter, parent=parent, verdict=verdict
         )
-        with transaction(self.services.engine) as session:
-            return record_adapter(session, self.services.store, new, now=datetime.now(UTC))
 
     def digests_of(self, version: int) -> list[str]:
         """Digests of the adapters merged for a version."""
@@ -104,10 +91,44 @@ class RunningService:
         return found
 
 
+def store_version(
+    engine: Engine,
+    store: ArtifactStore,
+    adapter: Adapter,
+    *,
+    parent: int = 0,
+    verdict: str = "promoted",
+) -> int:
+    """A new version, stored and not promoted."""
+    data, origin = adapter.to_bytes(), adapter.provenance
+    new = NewAdapter(
+        parent=parent,
+        stacked_on=None,
+        method=origin.method,
+        config=origin.config,
+        seed=origin.seed,
+        base_name=origin.base_name,
+        base_pretrained=None,
+        base_digest=origin.base_digest,
+        digest=store.put(data),
+        bytes=len(data),
+        parameters=adapter.parameters,
+        strength=1.0,
+        edit_job_id=new_id(),
+        report={"verdict": verdict, "reason": "made by a test"},
+    )
+    with transaction(engine) as session:
+        return record_adapter(session, store, new, now=datetime.now(UTC))
+
+
 def noisy_adapter(services: Services, *, seed: int, base_digest: str | None = None) -> Adapter:
-    """An adapter that moves every fc1 weight of the first block by chance; of the base encoder
-    that is served, unless `base_digest` names another."""
-    _, base = services.encoder.at(0)
+    """`noisy_deltas` of the base encoder that is served."""
+    return noisy_deltas(services.encoder.at(0)[1], seed=seed, base_digest=base_digest)
+
+
+def noisy_deltas(base: Encoder, *, seed: int, base_digest: str | None = None) -> Adapter:
+    """An adapter that moves every fc1 weight of the first block by chance; of this base encoder,
+    unless `base_digest` names another."""
     generator = torch.Generator().manual_seed(seed)
     weights = dict(base.model.named_parameters())
     deltas = {
