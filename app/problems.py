@@ -246,7 +246,10 @@ async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
 
 
 def answer_with_problems(app: FastAPI, counted: Counter) -> None:
-    """Makes every error of the application a problem document, ``counted`` by its slug."""
+    """Makes every error of the application a problem document, ``counted`` by its slug, from 0:
+    what appears with its first problem looks to Prometheus as if it had never changed."""
+    for problem in (*PROBLEMS.values(), UNEXPECTED):
+        counted.labels(problem.slug)
 
     def add(kind: type[Exception], handler: Handler) -> None:
         async def handle(request: Request, error: Exception) -> JSONResponse:
