@@ -4,10 +4,11 @@ PYTHON ?= python3.11
 PY := $(VENV)/bin/python
 LAB ?= $(or $(EMEND_LAB),../shared/lab)
 IMAGES ?=
+SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench-loop bundled-encoder clean
+.PHONY: help setup demo serve test check format chaos bench-loop bundled-encoder clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,6 +34,9 @@ check: setup ## Formatting, lint, types, import contracts
 format: setup ## Apply formatting and safe lint fixes
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
+
+chaos: setup ## Break the deployed stack again and again under traffic, and audit it (SEED=number)
+	@$(PY) -m chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)

@@ -24,6 +24,7 @@ ROOMS = (
     "benchmark",
     "recipes",
     "servers",
+    "chaos",
 )
 SOURCES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 NAMELESS = {"utils", "util", "common", "helpers", "base", "core", "misc"}
@@ -68,6 +69,7 @@ def test_only_the_settings_read_the_environment() -> None:
         if re.search(r"os\.environ|os\.getenv|BaseSettings", path.read_text())
     }
     starters = {
+        "chaos/local_stack.py",
         "client/local_service.py",
         "supervisor/child.py",
         "supervisor/processes.py",

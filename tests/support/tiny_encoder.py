@@ -2,32 +2,34 @@
 
 `tiny_encoder(layout)` gives one in memory; `tiny_folder(path)` writes the open_clip one as a folder
 that `load_encoder` (or a whole service, by EMEND_ENCODER) can open.
-
-Every matrix is drawn at 1 / sqrt(inputs): the libraries' own initial values are so small that all
-images would look alike.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from open_clip.factory import get_tokenizer
-from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
+from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from chaos.tiny_encoder import (
+    CONTEXT,
+    EMBEDDING,
+    MODEL,
+    SIDE,
+    draw_weights,
+    tiny_clip,
+    tiny_folder,
+)
 from encoder.clip import Encoder, adopt_model
 
-EMBEDDING = 16  # E
-SIDE = 28  # S, pixels; 2 x 2 patches of 14
-CONTEXT = 32  # tokens
+__all__ = ["CONTEXT", "EMBEDDING", "SIDE", "tiny_folder"]  # handed on
 LAYOUTS = ("open_clip", "timm_fused", "timm_split", "siglip")
 
 _TRUNK: dict[str, Any] = {
@@ -38,39 +40,20 @@ _TRUNK: dict[str, Any] = {
     "patch_size": 14,
     "pretrained": False,
 }
-_MODEL: dict[str, Any] = {
-    "embed_dim": EMBEDDING,
-    "quick_gelu": False,
-    "vision_cfg": {
-        "image_size": SIDE,
-        "layers": 2,
-        "width": 32,
-        "head_width": 8,
-        "patch_size": 14,
-        "mlp_ratio": 4.0,
-    },
-    "text_cfg": {
-        "context_length": CONTEXT,
-        "vocab_size": 49408,
-        "width": 16,
-        "heads": 2,
-        "layers": 1,
-    },
-}
 
 
 def tiny_model(layout: str = "open_clip", *, seed: int = 0) -> nn.Module:
     """An open_clip model whose vision tower has this layout."""
-    config = {key: value for key, value in _MODEL.items() if key != "quick_gelu"}
     if layout == "open_clip":
-        model: nn.Module = CLIP(**config)
+        model = tiny_clip(seed=seed)
     else:
+        config = {key: value for key, value in MODEL.items() if key != "quick_gelu"}
         bias = -10.0 if layout == "siglip" else None
         model = CustomTextCLIP(**config, init_logit_bias=bias)
         model.visual = _timm_tower(layout)
+        draw_weights(model, seed)
     size = {"size": SIDE, **{k: v for k, v in vars(PreprocessCfg()).items() if k != "size"}}
     set_model_preprocess_cfg(model, size)
-    _draw_weights(model, seed)
     return model
 
 
@@ -78,17 +61,6 @@ def tiny_encoder(layout: str = "open_clip", *, seed: int = 0) -> Encoder:
     """An fp32 base encoder on the CPU; equal seeds give equal digests."""
     tokenizer = SimpleTokenizer(context_length=CONTEXT)
     return adopt_model(tiny_model(layout, seed=seed), tokenizer, name=f"tiny-{layout}")
-
-
-def tiny_folder(folder: Path, *, seed: int = 0) -> Path:
-    """Write the open_clip layout as a local-dir model and return its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    preprocessing = {"size": SIDE, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-    config = {"model_cfg": _MODEL, "preprocess_cfg": preprocessing}
-    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    state = {name: value.contiguous() for name, value in tiny_model(seed=seed).state_dict().items()}
-    save_file(state, str(folder / "open_clip_model.safetensors"))
-    return folder
 
 
 def random_pixels(count: int, *, seed: int = 0) -> Tensor:
@@ -122,14 +94,3 @@ def _timm_tower(layout: str) -> nn.Module:
             name[layout], global_pool=pool, num_classes=EMBEDDING, **_TRUNK
         )
     return tower
-
-
-def _draw_weights(model: nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2:
-                inputs = parameter[0].numel()
-                parameter.normal_(0, inputs**-0.5, generator=generator)
-            elif parameter.ndim == 1 and "norm" not in name and "ln_" not in name:
-                parameter.normal_(0, 0.02, generator=generator)
