@@ -23,6 +23,7 @@ from servers import postgres, redis
 from servers.errors import ServerFailed
 
 ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 2
 HARD_LIMIT_SECONDS = 15 * 60.0
 TIDYING_SECONDS = 60.0
 FAILED, NOT_RUN = 1, 2
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with local_stack(keep=options.logs) as stack:
             kinds = list(Faults(stack, random.Random(seed)).kinds)
-            faults = schedule(kinds, random.Random(seed))[: options.faults]
+            faults = schedule(kinds, random.Random(seed), rounds=ROUNDS)[: options.faults]
             outcome = Storm(stack, Plan(seed, options.corrections, faults), _say(began)).run()
             facts = {"commit": _commit(), "full_disk": stack.full_disk}
     except (ServerFailed, TimeoutError) as failure:

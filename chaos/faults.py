@@ -142,13 +142,16 @@ class Faults:
         return True
 
 
-def schedule(kinds: Sequence[str], rng: random.Random) -> list[tuple[str, ...]]:
-    """Every kind alone, then several at once; in an order that `rng` draws."""
-    alone: list[tuple[str, ...]] = [(kind,) for kind in kinds]
-    rng.shuffle(alone)
-    rest = [pair for pair in COMBINATIONS if set(pair) <= set(kinds)]
-    rng.shuffle(rest)
-    return alone + rest
+def schedule(kinds: Sequence[str], rng: random.Random, *, rounds: int) -> list[tuple[str, ...]]:
+    """Every kind alone, then several at once, round after round in an order that `rng` draws."""
+    drawn: list[tuple[str, ...]] = []
+    for _ in range(rounds):
+        alone: list[tuple[str, ...]] = [(kind,) for kind in kinds]
+        together: list[tuple[str, ...]] = [pair for pair in COMBINATIONS if set(pair) <= set(kinds)]
+        rng.shuffle(alone)
+        rng.shuffle(together)
+        drawn += alone + together
+    return drawn
 
 
 COMBINATIONS = (

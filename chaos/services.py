@@ -49,8 +49,7 @@ class Module:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
+        self._let_go()
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.guard", self._module],
@@ -63,14 +62,14 @@ class Module:
             )
 
     def stop(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._let_go()
 
     def answers(self) -> bool:
         if self._url is None:
@@ -79,6 +78,10 @@ class Module:
             return httpx.get(f"{self._url}/health/live", timeout=ASK_SECONDS).status_code == 200
         except httpx.TransportError:
             return False
+
+    def _let_go(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 def pause_all(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import psycopg
+
 from chaos.audit import Violation, audit
 from chaos.caller import Caller, Patience
 from chaos.evidence import Evidence, gather
@@ -36,8 +38,8 @@ READY_SECONDS = 120.0
 BETWEEN_SECONDS = 3.0
 DRAIN_SECONDS = 150.0
 LAST_SENDING_SECONDS = 40.0
-POOL = 900
-AT_ONCE = 60
+POOL = 3000
+PROBES = 60
 RETRIES = 3
 MOST_SETTLING = 4
 
@@ -85,6 +87,7 @@ class Storm:
         self._plan = plan
         self._say = say
         self._rng = random.Random(plan.seed)
+        self._probes = [picture(plan.seed, number) for number in range(PROBES)]
         self._ledger = Ledger()
         self._caller = Caller(stack, self._ledger)
         self._calm, self._patience = Patience(), Patience()
@@ -116,7 +119,11 @@ class Storm:
             self._caller.close()
 
     def _prepare(self) -> list[Picture]:
-        """Label sets, a control set, and pictures that the untouched encoder gets wrong."""
+        """Label sets, a control set, and pictures of labels that the untouched encoder never gives.
+
+        Only probes are shown to it: what it has seen lies in the store, where a full disk would
+        not be felt.
+        """
         for api in self._stack.apis:
             with EmendClient(self._stack.url(api)) as service:
                 service.wait_ready(seconds=READY_SECONDS)
@@ -124,10 +131,10 @@ class Storm:
             for name in (LABEL_SET, SAME_LABELS):
                 service.put_label_set(name, LABELS)
             service.put_control_set(CONTROL_SET, LABEL_SET, [chessboard()], budget=100)
-            pool = [picture(self._plan.seed, number) for number in range(POOL)]
-            images = [one.data for one in pool]
-            said = service.answers(images, label_set=LABEL_SET, adapter=0)
-        return [one for one, answer in zip(pool, said, strict=True) if answer != one.label]
+            images = [one.data for one in self._probes]
+            given = set(service.answers(images, label_set=LABEL_SET, adapter=0))
+        pool = (picture(self._plan.seed, PROBES + number) for number in range(POOL))
+        return [one for one in pool if one.label not in given]
 
     def _traffic(self, pool: Sequence[Picture]) -> list[threading.Thread]:
         apis, seed = self._stack.apis, self._plan.seed
@@ -145,9 +152,9 @@ class Storm:
             )
             for number in range(shares)
         ]
-        asked = pool[:AT_ONCE]
         for api in apis:
-            clients.append(Asker(*common, api, asked, random.Random(f"{api} {seed}"), self._calm))
+            rng = random.Random(f"{api} {seed}")
+            clients.append(Asker(*common, api, self._probes, rng, self._calm))
         clients.append(Reader(*common, apis, random.Random(f"reader {seed}"), self._calm))
         clients.append(Promoter(*common, apis, random.Random(f"promoter {seed}"), self._calm))
         return [threading.Thread(target=client.run, daemon=True) for client in clients]
