@@ -6,6 +6,7 @@ left out, and ``emend_database_up`` says why.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import time
@@ -26,7 +27,7 @@ from registry.errors import RegistryError
 from registry.queue_state import QueueState, queue_state
 from registry.session import reading
 
-LOOK_SECONDS = 4.0  # less than Prometheus waits for
+LOOK_SECONDS = 3.0  # less than any request may take
 LOOKS_AT_ONCE = 2  # more scrapes than that wait for threads of their own, never for those of others
 STATES = ("queued", "running", "succeeded", "rejected", "failed", "cancelled")
 
@@ -35,10 +36,11 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class _OfDatabase:
+class QueueSeen:
+    """The queue, and the seconds that the database took to tell."""
+
     queue: QueueState
     seconds: float
-    ready: bool
 
 
 class VitalSigns:
@@ -47,8 +49,8 @@ class VitalSigns:
     def __init__(
         self, engine: Engine, readiness: Callable[[], object], folders: Mapping[str, Path]
     ) -> None:
-        """``readiness`` raises while the process is not ready; ``folders`` are those whose disks
-        must not fill, by name."""
+        """``readiness`` raises while the process is not ready, and asks nobody; ``folders`` are
+        those whose disks must not fill, by name."""
         self._engine = engine
         self._readiness = readiness
         self._folders = folders
@@ -57,30 +59,28 @@ class VitalSigns:
 
     async def metrics(self) -> list[Metric]:
         """Gauges of this moment; those that only the database knows are absent without it."""
-        found = await _in_time(self._look, self._database_slots)
+        found, disks = await asyncio.gather(
+            _in_time(self._queue, self._database_slots), _in_time(self._disks, self._disk_slots)
+        )
         families = [
-            _gauge(
-                "emend_database_up",
-                "1 while the database answers.",
-                float(found is not None),
-            ),
+            _gauge("emend_database_up", "1 while the database answers.", float(found is not None)),
             _gauge(
                 "emend_ready",
                 "1 while this process answers /health/ready with 200.",
-                float(found is not None and found.ready),
+                float(self._is_ready()),
             ),
-            *(await _in_time(self._disks, self._disk_slots) or ()),
+            *(disks or ()),
         ]
         return families if found is None else [*families, *_of_database(found)]
 
-    def _look(self) -> _OfDatabase | None:
+    def _queue(self) -> QueueSeen | None:
         begun = time.perf_counter()
         try:
             with reading(self._engine) as session:
                 queue = queue_state(session, now=datetime.now(UTC))
         except RegistryError:
             return None
-        return _OfDatabase(queue, time.perf_counter() - begun, self._is_ready())
+        return QueueSeen(queue, time.perf_counter() - begun)
 
     def _is_ready(self) -> bool:
         try:
@@ -115,7 +115,7 @@ def folders_of(settings: Settings) -> dict[str, Path]:
     return {name: Path(place) for name, place in places.items() if "://" not in place}
 
 
-def _of_database(found: _OfDatabase) -> Iterator[Metric]:
+def _of_database(found: QueueSeen) -> Iterator[Metric]:
     queue = found.queue
     yield _gauge(
         "emend_database_seconds", "Seconds that the database took for this scrape.", found.seconds

@@ -18,8 +18,10 @@ from app import vital_signs
 from app.errors import NotReady
 from app.vital_signs import VitalSigns
 from servers.postgres import PostgresServer, create_database, why_absent
+from tests.support.freezing import frozen
 from tests.support.servers import require_server
 from tests.support.service import RunningService, picture, problem_of, running_service
+from tests.support.waiting import wait_for
 
 OF_THE_DATABASE = (
     "emend_database_seconds",
@@ -101,32 +103,49 @@ def test_without_its_database_a_scrape_tells_all_that_the_process_knows_itself(
         begun = time.monotonic()
         samples = scraped(service)
         assert time.monotonic() - begun < SECONDS_OF_A_SCRAPE
-        assert samples["emend_database_up"] == samples["emend_ready"] == 0
+        assert samples["emend_database_up"] == 0
         assert samples["emend_classified_images_total"] == 1
         assert not [name for name in samples if name.startswith(OF_THE_DATABASE)]
+        wait_for(lambda: scraped(service)["emend_ready"] == 0, seconds=20, what="it to be noticed")
         database.start()
+        wait_for(
+            lambda: scraped(service)["emend_ready"] == 1, seconds=20, what="the database to be back"
+        )
         samples = scraped(service)
-        assert samples["emend_database_up"] == samples["emend_ready"] == 1
+        assert samples["emend_database_up"] == 1
         assert samples["emend_edit_jobs[('status', 'queued')]"] == 0
 
 
 def test_a_database_that_hangs_does_not_hang_a_scrape(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
+    database: PostgresServer, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    monkeypatch.setattr(vital_signs, "LOOK_SECONDS", 0.2)
-    answer = threading.Event()
-    signs = VitalSigns(service.services.engine, answer.wait, {})
+    url = create_database(database.url, "emend")
+    with running_service(tmp_path / "data", tiny_encoder, database_url=url) as service:
+        assert database.process is not None
+        scraped(service)
+        with frozen(database.process.pid):
+            for _ in range(vital_signs.LOOKS_AT_ONCE + 1):
+                begun = time.monotonic()
+                samples = scraped(service)
+                assert time.monotonic() - begun < SECONDS_OF_A_SCRAPE
+                assert samples["emend_database_up"] == 0
+                assert "emend_disk_free_bytes[('folder', 'data')]" in samples
 
-    async def names_and_values() -> dict[str, float]:
-        metrics = await signs.metrics()
-        return {one.name: one.samples[0].value for one in metrics if one.samples}
 
+def test_a_disk_that_hangs_does_not_hang_a_scrape(
+    service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vital_signs, "LOOK_SECONDS", 0.5)
+    answers = threading.Event()
+    monkeypatch.setattr(vital_signs.shutil, "disk_usage", lambda _: answers.wait())
+    signs = VitalSigns(service.services.engine, lambda: None, {"gone": tmp_path})
     try:
         for _ in range(vital_signs.LOOKS_AT_ONCE + 1):  # the last waits for a thread in vain
-            found = anyio.run(names_and_values)
-            assert found == {"emend_database_up": 0, "emend_ready": 0}
+            found = {one.name for one in anyio.run(signs.metrics)}
+            assert "emend_disk_free_bytes" not in found
+            assert "emend_edit_jobs" in found
     finally:
-        answer.set()
+        answers.set()
 
 
 def test_a_process_that_is_not_ready_says_so(service: RunningService, tmp_path: Path) -> None:
