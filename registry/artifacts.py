@@ -236,7 +236,7 @@ def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[
     if store.is_held():
         return released
     for some in batches(sorted(set(sha256s))):
-        query = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~_named())
+        query = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~named())
         unnamed = list(session.scalars(query))
         session.execute(delete(Artifact).where(Artifact.sha256.in_(unnamed)))
         released += unnamed
@@ -251,12 +251,18 @@ def unnamed_artifacts(session: Session, *, after: str = "", limit: int = AT_ONCE
     Only files on record are found. One that is being stored right now is not on record before a row
     names it, or is found missing by `keep_artifact` and stored again.
     """
-    query = select(Artifact.sha256).where(Artifact.sha256 > after, ~_named())
+    query = select(Artifact.sha256).where(Artifact.sha256 > after, ~named())
     return list(session.scalars(query.order_by(Artifact.sha256).limit(limit)))
 
 
-def _named() -> ColumnElement[bool]:
+def named() -> ColumnElement[bool]:
+    """Of an artifact's row: whether another row names its file."""
     return or_(*(exists().where(column == Artifact.sha256) for column in NAMED_BY))
+
+
+def is_named(session: Session, sha256: str) -> bool:
+    """Whether the file must be in the store."""
+    return bool(session.scalar(select(exists().where(Artifact.sha256 == sha256, named()))))
 
 
 def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from registry.edit_jobs import due_jobs
 from registry.errors import DatabaseError, StorageError
 from registry.predictions import drop_predictions, surplus_predictions
 from registry.session import reading, transaction
+from registry.strays import FOLDERS, remove_strays, stray_files
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Sweep:
             self._pruned_at = time.monotonic()
             self.prune()
             self.collect()
+            self.collect_strays(datetime.now(UTC))
 
     def _leave_mark(self) -> None:
         """For a health check; a mark that cannot be made only looks like no sweep."""
@@ -143,3 +145,16 @@ class Sweep:
             with transaction(self.engine) as session:
                 release_artifacts(session, self.store, unnamed)
             last = unnamed[-1]
+
+    def collect_strays(self, now: datetime) -> None:
+        """Removes files without a row, in one of the folders: the next one in the next minute, so
+        that a large store is gone through a few times a day and no round takes long."""
+        folder = FOLDERS[int(now.timestamp() / PRUNE_EVERY_SECONDS) % len(FOLDERS)]
+        with reading(self.engine) as session:
+            strays = stray_files(session, self.store, folder, now=now)
+        for some in batches(strays):
+            with transaction(self.engine) as session:
+                for file in remove_strays(session, self.store, some):
+                    log.info("removed %s, which no row ever named", file.name)
+            if self.stopping.wait(PAUSE_SECONDS):
+                return

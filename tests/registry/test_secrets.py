@@ -89,7 +89,7 @@ def test_the_command_makes_checks_and_refuses(
     assert capsys.readouterr().out == f"{file}: there already\n"
     file.chmod(0o644)
     file.write_text("hunter2")
-    assert main(["secrets", str(file)]) == 1
+    assert main(["secrets", str(file)]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1

@@ -179,11 +179,11 @@ def stack_versions(memory: Memory, count: int) -> list[int]:
 
 
 @contextmanager
-def opened_memory(url: str, folder: Path) -> Iterator[Memory]:
-    """A registry on a migrated database; its files go to `folder`."""
+def opened_memory(url: str, files: str | Path) -> Iterator[Memory]:
+    """A registry on a migrated database; `files` is a folder or a URL."""
     engine = open_database(url)
     try:
-        yield Memory(url, engine, ArtifactStore(folder))
+        yield Memory(url, engine, ArtifactStore(files))
     finally:
         engine.dispose()
 

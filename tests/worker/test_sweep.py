@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -136,6 +137,33 @@ def test_removes_what_a_failed_release_left(bench: Bench) -> None:
         image = get_correction(session, kept.corrections[0].id).image_sha256
     assert bench.memory.store.exists(str(image))
     assert len(files(bench)) == 2  # version 0 and the image that is kept
+
+
+def test_removes_old_files_that_no_row_ever_named_folder_by_folder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, young = (bench.memory.store.put(data) for data in (b"old", b"young"))
+    path = Path(bench.memory.store.url) / old[:2] / old
+    os.utime(path, (0, 0))
+    monkeypatch.setattr("worker.sweep.FOLDERS", (young[:2], old[:2]))
+    minute = 60 * 1_000_000
+    for now in (minute, minute + 59):
+        bench.sweep.collect_strays(datetime.fromtimestamp(now, UTC))
+        assert path.exists()
+    bench.sweep.collect_strays(datetime.fromtimestamp(minute + 60, UTC))
+    assert not path.exists()
+    assert bench.memory.store.exists(young)
+    assert len(files(bench)) == 2  # version 0 and the young one
+
+
+def test_a_round_looks_after_files_without_a_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = bench.memory.store.put(b"put, and then the process died")
+    os.utime(Path(bench.memory.store.url) / stray[:2] / stray, (0, 0))
+    monkeypatch.setattr("worker.sweep.FOLDERS", (stray[:2],))
+    bench.sweep.once()
+    assert not bench.memory.store.exists(stray)
 
 
 def test_removes_much_in_short_transactions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
