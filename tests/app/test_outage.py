@@ -19,11 +19,12 @@ import psycopg
 import pytest
 
 from registry import schema
+from registry.session import take_turn, transaction
 from servers.postgres import PostgresServer, create_database, started_server, why_absent
 from tests.support.api_process import ApiProcess, Deployment
 from tests.support.freezing import frozen
 from tests.support.servers import require_server
-from tests.support.service import picture, problem_of
+from tests.support.service import RunningService, picture, problem_of
 from tests.support.waiting import wait_for
 
 PROMISED_SECONDS = 5.0
@@ -225,3 +226,20 @@ def test_a_stream_of_events_outlives_a_freeze(api: ApiProcess, server: PostgresS
             assert next(line for line in lines if line.startswith("data:"))
             http.delete(f"/edit-jobs/{job_id}")
             assert any('"cancelled"' in line for line in lines)
+
+
+def test_a_locked_file_is_no_longer_waited_for(service: RunningService) -> None:
+    """SQLite: whoever holds the file locks writers out, and readers go on."""
+    with transaction(service.services.engine) as holder:
+        take_turn(holder)
+        began = time.monotonic()
+        answer = service.http.post(
+            "/corrections", files={"image": picture(1)}, data={"label": "cat"}
+        )
+        assert time.monotonic() - began < PROMISED_SECONDS
+        problem = problem_of(answer, 503)
+        assert problem["type"].endswith("database-unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert "emend.db" not in answer.text
+        assert service.http.get("/corrections").json()["corrections"] == []
+    assert service.correct(picture(1), "cat")["corrections"][0]["status"] == "accepted"
