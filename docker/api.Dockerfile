@@ -20,7 +20,7 @@ RUN pip install -c /layers/constraints.txt -r /layers/shared.txt
 RUN groupadd --gid 10001 emend \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /models --shell /usr/sbin/nologin emend \
  && install -d -o emend -g emend /models /var/lib/emend /var/lib/emend/artifacts /var/lib/emend/scratch \
-    /run/secrets/database /run/secrets/broker /run/secrets/store
+    /run/secrets/database /run/secrets/broker /run/secrets/store /run/secrets/grafana
 WORKDIR /opt/emend
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/models \
     EMEND_DATA=/var/lib/emend/scratch EMEND_ARTIFACTS=/var/lib/emend/artifacts

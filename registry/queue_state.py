@@ -1,8 +1,7 @@
 """How the edit queue stands, for those who operate the service.
 
 Cheap however many jobs have ended: every query reads the few that have not, or one row at the end
-of an index, once a process has counted those that were there. All times are seconds by the clock of
-the caller.
+of an index. All times are seconds by the clock of the caller.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from registry.job_counts import JobCounts
+from registry.edit_jobs import count_jobs
 from registry.promotions import find_live_promotion
 from registry.tables import EditJob
 
@@ -38,9 +37,8 @@ class QueueState:
     """The version that should be served; None before the first start."""
 
 
-def queue_state(session: Session, *, now: datetime, counts: JobCounts | None = None) -> QueueState:
-    """The queue at this moment. `counts` is what the process remembers; without it all jobs are
-    counted."""
+def queue_state(session: Session, *, now: datetime) -> QueueState:
+    """The queue at this moment."""
     unfinished = (
         select(
             EditJob.status,
@@ -61,7 +59,7 @@ def queue_state(session: Session, *, now: datetime, counts: JobCounts | None = N
             silent = _age(heartbeat, now)
     live = find_live_promotion(session)
     return QueueState(
-        jobs=(counts or JobCounts()).read(session),
+        jobs=count_jobs(session),
         oldest_due_seconds=due,
         heartbeat_age_seconds=silent,
         lost_attempts=lost,

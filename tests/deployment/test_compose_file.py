@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from app.settings import Settings as AppSettings
+from servers.nginx import places
 from worker.settings import Settings as WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ USERS_OF_SECRETS = {
     "database": {"secrets", "migrate", "postgres", "api", "worker", "api-gpu", "worker-gpu"},
     "broker": {"secrets", "redis", "api", "worker", "api-gpu", "worker-gpu"},
     "store": {"api", "worker", "api-gpu", "worker-gpu"},
+    "grafana": {"secrets", "grafana"},
 }
 # Decided by the images, or by what a container's folders are.
 NOT_FOR_OPERATORS = {"host", "port", "data"}
@@ -154,3 +156,38 @@ def test_every_setting_can_be_set(name: str, settings: type[AppSettings | Worker
     for variable in given:
         by_file = variable.endswith("_FILE")
         assert by_file or environment[variable].startswith(f"${{{variable}:-")
+
+
+def test_the_edge_is_given_what_its_template_asks_for() -> None:
+    edge = SERVICES["edge"]
+    template = ROOT / "docker/edge/nginx.conf.template"
+    environment: dict[str, str] = edge["environment"]
+    given = {name: value for name, value in environment.items() if name.startswith("EMEND_")}
+    assert given.keys() == places(template.read_text())
+    assert edge["volumes"] == ["./docker/edge:/etc/nginx/templates:ro"]
+    prefix = edge["command"][edge["command"].index("-p") + 1]
+    assert environment["NGINX_ENVSUBST_OUTPUT_DIR"] == prefix == edge["tmpfs"][0].split(":")[0]
+    assert f"{prefix}/{template.stem}" in edge["command"]
+    limit = AppSettings.model_fields["max_request_bytes"].default
+    assert given["EMEND_MAX_REQUEST_BYTES"] == f"${{EMEND_MAX_REQUEST_BYTES:-{limit}}}"
+    assert given["EMEND_EDGE_API"] == "api:8000"
+    assert edge["ports"][0].endswith(f":{given['EMEND_EDGE_LISTEN']}")
+
+
+@pytest.mark.parametrize("name", ["edge", "prometheus"])
+def test_who_asks_every_replica_is_where_all_have_one_name(name: str) -> None:
+    assert SERVICES[name]["networks"] == ["outside"]
+    for replicas in ("api", "api-gpu"):
+        assert SERVICES[replicas]["networks"]["outside"] == {"aliases": ["api"]}
+
+
+def test_what_is_observed_stays_inside_and_finds_its_files() -> None:
+    for name in ("prometheus", "grafana"):
+        assert SERVICES[name]["profiles"] == ["observe"]
+        assert "ports" not in SERVICES[name]
+    folder = SERVICES["prometheus"]["volumes"][0].split(":")[1]
+    assert f"--config.file={folder}/prometheus.yml" in SERVICES["prometheus"]["command"]
+    provided = ROOT / "docker/observe/grafana/provisioning/dashboards/emend.yml"
+    (provider,) = yaml.safe_load(provided.read_text())["providers"]
+    mounts = [mount.split(":") for mount in SERVICES["grafana"]["volumes"]]
+    assert ["./docker/observe/grafana/dashboards", provider["options"]["path"], "ro"] in mounts

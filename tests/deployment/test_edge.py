@@ -17,12 +17,14 @@ import pytest
 from servers.nginx import why_absent
 from tests.deployment.conftest import FIRST, SECOND
 from tests.support.edge import NAME_SECONDS, STRANGER, TEMPLATE, Edge, running_edge, stranger
+from tests.support.freezing import frozen
 from tests.support.replicas import Replicas
 from tests.support.servers import require_server
 from tests.support.service import picture, problem_of
 from tests.support.waiting import wait_for
 
 LIMIT = 1024 * 1024
+PATIENCE_SECONDS = 10
 NOT_READY = b"HTTP/1.1 503 x\r\nContent-Length: 9\r\nConnection: close\r\n\r\nnot ready"
 
 
@@ -100,6 +102,17 @@ def test_a_killed_replica_costs_no_request(edge: Edge, replicas: Replicas) -> No
         assert answer.status_code == 202, answer.text
         asked.append(edge.asked(answer))
     assert [third, FIRST] in asked
+
+
+def test_a_frozen_replica_holds_nobody_up_for_long(edge: Edge, replicas: Replicas) -> None:
+    with frozen(replicas.process_id(SECOND)):
+        asked = []
+        while SECOND not in asked:
+            answer = edge.http.get("/adapters/live")
+            assert answer.status_code == 200
+            assert answer.elapsed.total_seconds() < PATIENCE_SECONDS
+            asked = edge.asked(answer)
+    assert asked == [SECOND, FIRST]
 
 
 @pytest.mark.parametrize(

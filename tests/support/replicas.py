@@ -59,6 +59,9 @@ class Replicas:
         )
         assert process.poll() is None, self.log(address).read_text()
 
+    def process_id(self, address: str) -> int:
+        return self._running[address].pid
+
     def log(self, address: str) -> Path:
         return self.folder / f"{address}.log"
 

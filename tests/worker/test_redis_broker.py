@@ -27,7 +27,6 @@ url, data, *jobs = sys.argv[1:]
 queue = EditQueue(url, pathlib.Path(data))
 for job in jobs:
     queue.nudge(job)
-queue.stop()
 print(os.getpid())
 """
 
