@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format chaos bench-loop bundled-encoder clean
+.PHONY: help setup demo serve test check format chaos bench-loop bench-growth bundled-encoder clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ chaos: setup ## Break the deployed stack again and again under traffic, and audi
 
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
+
+bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
+	@$(PY) -m benchmark.growth $(ARGS)
 
 bundled-encoder: setup ## Train the bundled demo encoder again (about an hour on two cores, needs LAB=...)
 	@$(PY) -m recipes.bundled_encoder --lab "$(LAB)" $(ARGS)

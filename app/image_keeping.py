@@ -2,7 +2,7 @@
 
 Files live outside the database's transactions: they are put first and recorded in the transaction
 that names them. A file that another request released in between is put once more; when the
-transaction is refused, files that nothing names are removed again.
+transaction is refused, files that nothing names are removed again, if the database lets us.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from encoder.images import image_media_type
 from registry.artifacts import ArtifactStore, discard_unkept, keep_artifact
-from registry.errors import ArtifactMissing, RegistryError
+from registry.errors import ArtifactMissing, DatabaseUnavailable, RegistryError
 from registry.session import transaction
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ def write_with_images(
 ) -> T:
     """Runs ``write(session, digests)`` in one transaction in which the images are on record.
 
-    Durable once it returns; nothing is kept when it raises, which is whatever ``write`` raises, or
-    `StorageFull`, `StorageUnavailable`, `DatabaseUnavailable`.
+    Durable once it returns; nothing is on record when it raises, which is whatever ``write``
+    raises, or `StorageFull`, `StorageUnavailable`, `DatabaseUnavailable`.
     """
     digests: list[str] = []
-    completed = False
+    settled = False
     try:
         digests.extend(store.put(image) for image in images)
         try:
@@ -45,15 +45,18 @@ def write_with_images(
             for image in images:
                 store.put(image)
             outcome = _write(engine, store, images, digests, write)
-        completed = True
+        settled = True
         return outcome
+    except DatabaseUnavailable:
+        settled = True  # it would not answer now either: the files are orphans, to be collected
+        raise
     finally:
-        if not completed:
+        if not settled:
             _discard(engine, store, digests)
 
 
 def _discard(engine: Engine, store: ArtifactStore, digests: list[str]) -> None:
-    """What cannot be removed now is an orphan; the error that led here is the one to be told."""
+    """What cannot be removed now is an orphan too; the error that led here is the one to tell."""
     try:
         with transaction(engine) as session:
             discard_unkept(session, store, digests)

@@ -70,5 +70,6 @@ class Services:
     def stop(self) -> None:
         """Writes what waits to be written and closes the database."""
         self.encoder.stop()
+        self.edit_queue.stop()
         self.predictions.stop()
         self.engine.dispose()

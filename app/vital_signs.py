@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 from app.errors import NotReady
 from app.settings import Settings
 from registry.errors import RegistryError
+from registry.job_counts import JobCounts
 from registry.queue_state import QueueState, queue_state
 from registry.session import reading
 
@@ -54,6 +55,7 @@ class VitalSigns:
         self._engine = engine
         self._readiness = readiness
         self._folders = folders
+        self._job_counts = JobCounts()
         self._database_slots = CapacityLimiter(LOOKS_AT_ONCE)
         self._disk_slots = CapacityLimiter(LOOKS_AT_ONCE)
 
@@ -77,7 +79,8 @@ class VitalSigns:
         begun = time.perf_counter()
         try:
             with reading(self._engine) as session:
-                queue = queue_state(session, now=datetime.now(UTC))
+                now = datetime.now(UTC)
+                queue = queue_state(session, now=now, counts=self._job_counts)
         except RegistryError:
             return None
         return QueueSeen(queue, time.perf_counter() - begun)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from registry.backup_commands import add_backup_commands
 from registry.deployment import problems_of
 from registry.errors import RegistryError
 from registry.secrets import ensure_secret
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     secret.add_argument("files", nargs="+", type=Path, metavar="FILE")
     secret.set_defaults(run=_secrets)
     add_store_commands(commands)
+    add_backup_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
         status: int = chosen.run(chosen)

@@ -255,6 +255,18 @@ def unnamed_artifacts(session: Session, *, after: str = "", limit: int = AT_ONCE
     return list(session.scalars(query.order_by(Artifact.sha256).limit(limit)))
 
 
+def unnamed_among_next(
+    session: Session, *, after: str = "", limit: int = AT_ONCE
+) -> tuple[list[str], str | None]:
+    """Which of the next `limit` files on record beyond `after` no row names, and the last looked
+    at; None when these were all: however many files there are, this takes the same time."""
+    query = select(Artifact.sha256).where(Artifact.sha256 > after).order_by(Artifact.sha256)
+    some = list(session.scalars(query.limit(limit)))
+    unnamed = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~named())
+    last = some[-1] if len(some) == limit else None
+    return sorted(session.scalars(unnamed)), last
+
+
 def named() -> ColumnElement[bool]:
     """Of an artifact's row: whether another row names its file."""
     return or_(*(exists().where(column == Artifact.sha256) for column in NAMED_BY))

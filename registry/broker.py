@@ -40,6 +40,7 @@ def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
             "socket_connect_timeout": 3,
             "socket_timeout": 5,
             "socket_keepalive": True,
+            "max_retries": 0,  # of a nudge: the next one comes soon enough
         },
     }
 
@@ -57,6 +58,7 @@ _SHARED: dict[str, Any] = {
     "worker_send_task_events": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_timeout": 3,
+    "broker_connection_max_retries": None,  # a worker never gives up
     "enable_utc": True,
 }
 

@@ -13,19 +13,13 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from registry.adapters import get_adapter, walk
+from registry.batches import batches
 from registry.edit_jobs import cancel_emptied_jobs
 from registry.errors import CorrectionMissing
 from registry.pages import Page, identity_cursor, page_of, page_size
 from registry.predictions import drop_predictions
 from registry.session import take_turn
-from registry.tables import (
-    AdapterCorrection,
-    AdapterRecord,
-    Correction,
-    EditJobCorrection,
-    Prediction,
-)
+from registry.tables import Correction, EditJobCorrection, Prediction
 
 
 def get_correction(session: Session, correction_id: str) -> Correction:
@@ -71,17 +65,12 @@ def correction_ids_of(session: Session, job_ids: Iterable[str]) -> dict[str, lis
     return found
 
 
-def live_corrections(session: Session, version: int) -> list[Correction]:
-    """What the lineage of a version was fitted on and still stands, oldest first.
-
-    Raises AdapterMissing.
-    """
-    get_adapter(session, version)
-    ancestry = walk(version, AdapterRecord.parent)
-    fitted = select(AdapterCorrection.correction_id).where(
-        AdapterCorrection.version.in_(select(ancestry.c.version))
-    )
-    return _live(session, select(Correction).where(Correction.id.in_(fitted)))
+def corrections_of(session: Session, ids: Iterable[str]) -> list[Correction]:
+    """Those of the corrections that still stand, oldest first, each with its job."""
+    found: list[Correction] = []
+    for some in batches(sorted(ids)):
+        found += _live(session, select(Correction).where(Correction.id.in_(some)))
+    return found
 
 
 def record_outcome(

@@ -9,18 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from registry.adapters import walk
+from registry.batches import batches
 from registry.errors import CorrectionMissing, JobFinished, JobMissing, NothingToEdit
 from registry.identity import new_id
+from registry.lineage import follow_live, in_live_lineage, in_live_version, knows_forgotten
 from registry.pages import Page, number_cursor, page_of, page_size
 from registry.promotions import live_promotion
 from registry.session import take_turn
-from registry.tables import AdapterCorrection, AdapterRecord, Correction, EditJob, EditJobCorrection
+from registry.tables import Correction, EditJob, EditJobCorrection
 
 DEFAULT_METHOD = "lorsu"
+DUE_AT_ONCE = 50
+"""Far more than a worker can begin before it asks again."""
+JOBS_AT_ONCE = 1_000
+"""That one statement names."""
 WAITING: dict[str, Any] = {"phase": "waiting", "step": 0, "steps": 0, "loss": None}
 
 
@@ -42,22 +47,15 @@ def list_jobs(session: Session, *, cursor: str | None = None, limit: int = 50) -
     return page_of(session.scalars(query).all(), limit, lambda job: job.number)
 
 
-def due_jobs(session: Session, now: datetime) -> list[str]:
-    """Ids of queued jobs whose time to start has come, oldest first."""
+def due_jobs(session: Session, now: datetime, *, limit: int = DUE_AT_ONCE) -> list[str]:
+    """Ids of the oldest queued jobs whose time to start has come, oldest first."""
     query = (
         select(EditJob.id)
         .where(EditJob.status == "queued", EditJob.starts_at <= now)
         .order_by(EditJob.number)
+        .limit(limit)
     )
     return list(session.scalars(query))
-
-
-def count_jobs(session: Session) -> dict[str, int]:
-    """How many jobs there are in each status that any job has."""
-    query = select(EditJob.status, func.count()).group_by(EditJob.status)
-    counts: dict[str, int] = {}
-    counts.update((status, count) for status, count in session.execute(query))
-    return counts
 
 
 def open_job(
@@ -145,6 +143,8 @@ def start_job(
         now=now,
     )
     add_to_job(session, job.id, joining)
+    if correction_ids is None:
+        _note_emptied(session)
     return get_job(session, job.id)
 
 
@@ -152,65 +152,84 @@ def add_to_job(session: Session, job_id: str, correction_ids: Sequence[str]) -> 
     """Let corrections join a job that this transaction has opened or holds. For this room."""
     if not correction_ids:
         return
+    for some in batches(correction_ids):
+        session.execute(
+            update(Correction)
+            .where(Correction.id.in_(some))
+            .values(edit_job_id=job_id)
+            .execution_options(synchronize_session=False)
+        )
+        rows = [{"job_id": job_id, "correction_id": one} for one in some]
+        session.execute(insert(EditJobCorrection), rows)
     session.execute(
-        update(Correction)
-        .where(Correction.id.in_(correction_ids))
-        .values(edit_job_id=job_id)
+        update(EditJob)
+        .where(EditJob.id == job_id)
+        .values(size=EditJob.size + len(correction_ids))
         .execution_options(synchronize_session=False)
-    )
-    rows = [{"job_id": job_id, "correction_id": one} for one in correction_ids]
-    session.execute(insert(EditJobCorrection), rows)
-    size = update(EditJob).where(EditJob.id == job_id)
-    session.execute(
-        size.values(size=EditJob.size + len(rows)).execution_options(synchronize_session=False)
     )
 
 
 def unapplied(session: Session, live: int) -> list[str]:
     """Ids of the corrections whose latest job ended without them being in the live version, oldest
-    first."""
-    ancestry = walk(live, AdapterRecord.parent)
-    fitted = select(AdapterCorrection.correction_id).where(
-        AdapterCorrection.version.in_(select(ancestry.c.version))
-    )
-    query = (
-        select(Correction.id)
-        .join(EditJob, Correction.edit_job_id == EditJob.id)
-        .where(
-            Correction.id.not_in(
-                fitted
-            ),  # in an earlier job, or a refused version made live by hand
-            Correction.superseded_by.is_(None),
-            Correction.forgotten_at.is_(None),
-            or_(
-                EditJob.status.in_(("rejected", "failed", "cancelled")),
-                and_(
-                    EditJob.status == "succeeded",
-                    EditJob.adapter.not_in(select(ancestry.c.version)),
-                ),
-            ),
+    first. For writers that have their turn."""
+    follow_live(session, live)
+    jobs = session.scalars(select(EditJob.id).where(_came_to_nothing())).all()
+    found: list[str] = []
+    for some in batches(jobs, JOBS_AT_ONCE):
+        found += session.scalars(
+            select(Correction.id).where(
+                Correction.edit_job_id.in_(some), *_standing(), ~in_live_version()
+            )
         )
-        .order_by(Correction.id)
+    return sorted(found)
+
+
+def unapplied_among(session: Session, live: int, ids: Sequence[str]) -> list[str]:
+    """As `unapplied`, of these corrections, however many others there are."""
+    follow_live(session, live)
+    found: list[str] = []
+    for some in batches(ids):
+        found += session.scalars(
+            select(Correction.id)
+            .join(EditJob, Correction.edit_job_id == EditJob.id)
+            .where(Correction.id.in_(some), *_standing(), _came_to_nothing(), ~in_live_version())
+        )
+    return sorted(found)
+
+
+def _standing() -> tuple[ColumnElement[bool], ...]:
+    return Correction.superseded_by.is_(None), Correction.forgotten_at.is_(None)
+
+
+def _came_to_nothing() -> ColumnElement[bool]:
+    """Once `follow_live` was called: whether a job ended without a version that is live now."""
+    return and_(
+        ~EditJob.emptied,
+        or_(
+            EditJob.status.in_(("rejected", "failed", "cancelled")),
+            and_(EditJob.status == "succeeded", ~in_live_lineage(EditJob.adapter)),
+        ),
     )
-    return list(session.scalars(query))
+
+
+def _note_emptied(session: Session) -> None:
+    """After all that came to nothing was taken up: the jobs that it left need no other look."""
+    standing = exists().where(Correction.edit_job_id == EditJob.id, *_standing())
+    session.execute(
+        update(EditJob)
+        .where(_came_to_nothing(), ~standing)
+        .values(emptied=True)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _needs_refit(session: Session, live: int, base_digest: str) -> bool:
     """Whether what is merged for the live version was fitted on corrections forgotten since, and
     no queued job will leave them out anyway."""
-    merged = walk(live, AdapterRecord.stacked_on)
-    fitted = select(AdapterCorrection.correction_id).where(
-        AdapterCorrection.version.in_(select(merged.c.version))
-    )
-    forgotten = select(Correction.id).where(
-        Correction.id.in_(fitted), Correction.forgotten_at.is_not(None)
-    )
     queued = select(EditJob.id).where(
         EditJob.base_digest == base_digest, EditJob.status == "queued"
     )
-    return (
-        session.scalar(forgotten.limit(1)) is not None and session.scalar(queued.limit(1)) is None
-    )
+    return session.scalar(queued.limit(1)) is None and knows_forgotten(session, live)
 
 
 def cancel_emptied_jobs(session: Session, job_ids: Iterable[str], *, now: datetime) -> None:
@@ -218,8 +237,7 @@ def cancel_emptied_jobs(session: Session, job_ids: Iterable[str], *, now: dateti
     remaining = (
         exists()
         .where(EditJobCorrection.job_id == EditJob.id)
-        .where(EditJobCorrection.correction_id == Correction.id)
-        .where(Correction.superseded_by.is_(None), Correction.forgotten_at.is_(None))
+        .where(EditJobCorrection.correction_id == Correction.id, *_standing())
     )
     session.execute(
         update(EditJob)

@@ -10,12 +10,14 @@ RegistryError
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
 ├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
+├── BackupError: StoreHeld, DumpFailed, NotEmpty
 └── SecretError: SecretMissing, SecretWeak
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 
@@ -302,6 +304,37 @@ class BrokerUnavailable(BrokerError):
         self.where = where
         self.reason = reason
         super().__init__(f"cannot use the broker {where}: {reason}")
+
+
+# --- backup -------------------------------------------------------------------------------------
+
+
+class BackupError(RegistryError):
+    """A backup or its restore cannot be made."""
+
+
+class StoreHeld(BackupError):
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__(
+            f"another backup holds the store until {until:%Y-%m-%d %H:%M} UTC: wait for it, or end"
+            " what it left behind with `python -m registry hold --end`"
+        )
+
+
+class DumpFailed(BackupError):
+    """`step` is what was being done."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        self.step = step
+        self.reason = reason
+        super().__init__(f"{step} failed: {reason}")
+
+
+class NotEmpty(BackupError):
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(f"{where} is not empty; nothing was written to it")
 
 
 # --- secrets ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """How the edit queue stands, for those who operate the service.
 
 Cheap however many jobs have ended: every query reads the few that have not, or one row at the end
-of an index. All times are seconds by the clock of the caller.
+of an index, once a process has counted those that were there. All times are seconds by the clock of
+the caller.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from registry.edit_jobs import count_jobs
+from registry.job_counts import JobCounts
 from registry.promotions import find_live_promotion
 from registry.tables import EditJob
 
@@ -37,8 +38,9 @@ class QueueState:
     """The version that should be served; None before the first start."""
 
 
-def queue_state(session: Session, *, now: datetime) -> QueueState:
-    """The queue at this moment."""
+def queue_state(session: Session, *, now: datetime, counts: JobCounts | None = None) -> QueueState:
+    """The queue at this moment. `counts` is what the process remembers; without it all jobs are
+    counted."""
     unfinished = (
         select(
             EditJob.status,
@@ -59,7 +61,7 @@ def queue_state(session: Session, *, now: datetime) -> QueueState:
             silent = _age(heartbeat, now)
     live = find_live_promotion(session)
     return QueueState(
-        jobs=count_jobs(session),
+        jobs=(counts or JobCounts()).read(session),
         oldest_due_seconds=due,
         heartbeat_age_seconds=silent,
         lost_attempts=lost,

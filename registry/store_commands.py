@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import Engine
 
 from registry.artifacts import ArtifactStore, release_artifacts, unnamed_artifacts
+from registry.backup import THREADS
 from registry.batches import batches
 from registry.deployment import Deployment
 from registry.found_file import FoundFile
 from registry.schema import check
 from registry.session import open_database, reading, transaction
 from registry.strays import GRACE, remove_strays, stray_files
-from registry.verification import THREADS, Verification, verify
+from registry.verification import Verification, verify
 
 SHOWN = 20
 WITH_FINDINGS = 1

@@ -25,7 +25,7 @@ from registry.edit_jobs import (
     find_open_job,
     get_job,
     open_job,
-    unapplied,
+    unapplied_among,
 )
 from registry.errors import (
     ArtifactMissing,
@@ -184,7 +184,7 @@ def _to_try_again(session: Session, known: Sequence[str]) -> list[str]:
     """Those of the known corrections that are neither under way nor in the live version."""
     if not known:
         return []
-    unsettled = set(unapplied(session, live_promotion(session).version))
+    unsettled = set(unapplied_among(session, live_promotion(session).version, known))
     return [correction_id for correction_id in known if correction_id in unsettled]
 
 

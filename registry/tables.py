@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -101,6 +102,9 @@ class EditJob(Row):
     report: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    emptied: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Ended in nothing, and no correction that stands has it as its latest: never looked at again
+    for what to try once more."""
     created_at: Mapped[datetime]
     starts_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -126,6 +130,13 @@ class EditJob(Row):
             postgresql_where=text("open"),
         ),
         Index("ix_edit_jobs_status_number", "status", "number"),
+        Index(
+            "ix_edit_jobs_not_emptied",
+            "status",
+            "number",
+            sqlite_where=text("NOT emptied"),
+            postgresql_where=text("NOT emptied"),
+        ),
     )
 
 
@@ -172,6 +183,12 @@ class Correction(Row):
             unique=True,
             sqlite_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
             postgresql_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
+        ),
+        Index(
+            "ix_corrections_forgotten",
+            "id",
+            sqlite_where=text("forgotten_at IS NOT NULL"),
+            postgresql_where=text("forgotten_at IS NOT NULL"),
         ),
     )
 
@@ -227,6 +244,16 @@ class SnapshotRecord(Row):
     digest: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+
+
+class LiveLineage(Row):
+    """The live version and its ancestors, without the base: see `registry.lineage`."""
+
+    __tablename__ = "live_lineage"
+
+    version: Mapped[int] = mapped_column(
+        ForeignKey("adapters.version"), primary_key=True, autoincrement=False
+    )
 
 
 class AdapterCorrection(Row):

@@ -13,16 +13,13 @@ from typing import Any
 from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import NAMED_BY, ArtifactStore, is_named, named
+from registry.artifacts import NAMED_BY, ArtifactStore, is_named
+from registry.backup import THREADS, artifact_pages
 from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.found_file import FoundFile
 from registry.session import reading
 from registry.strays import unrecorded
 from registry.tables import AdapterRecord, Artifact, Promotion
-
-AT_ONCE = 200
-"""Rows read between looks at the files."""
-THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def verify(
     with reading(engine) as session:
         total = session.scalars(select(func.count()).select_from(Artifact)).one()
     with ThreadPoolExecutor(threads) as pool:
-        for rows in _pages(engine):
+        for rows in artifact_pages(engine, only_named=True):
             for finding in pool.map(lambda row: _look_at(engine, store, row), rows):
                 found.findings += [finding] if finding else []
             found.files += len(rows)
@@ -72,18 +69,6 @@ def verify(
         with reading(engine) as session:
             found.strays += unrecorded(session, files)
     return found
-
-
-def _pages(engine: Engine) -> Iterator[list[Artifact]]:
-    last = ""
-    while True:
-        with reading(engine) as session:
-            query = select(Artifact).where(Artifact.sha256 > last, named())
-            rows = list(session.scalars(query.order_by(Artifact.sha256).limit(AT_ONCE)))
-        if not rows:
-            return
-        yield rows
-        last = rows[-1].sha256
 
 
 def _look_at(engine: Engine, store: ArtifactStore, row: Artifact) -> Finding | None:

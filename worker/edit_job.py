@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version as library_version
 
 from sqlalchemy.orm import Session
@@ -31,7 +32,7 @@ from registry.tables import EditJob
 from worker.candidate import Bench, Candidate, empty_candidate, make_candidate
 from worker.control_sets import Controls
 from worker.errors import CorrectionsChanged, ImageUnreadable, LiveChanged
-from worker.lineage import Facts, is_forgotten, read_facts
+from worker.lineage import Facts, is_forgotten, read_corrections, read_facts
 from worker.training_set import TrainingPlan, TrainingSet, plan_training
 from worker.versions import load_version
 from worker.workshop import Workshop
@@ -59,7 +60,12 @@ def run_edit(workshop: Workshop, job: EditJob, *, parent: int, progress: Progres
     attempt = Attempt(workshop, job, parent, parse_config(job.method, job.config), progress)
     facts = read_facts(workshop.engine, job, parent)
     plan = plan_training(
-        facts.new, facts.live, attempt.config, seed=job.seed, must_refit=facts.must_forget
+        facts.new,
+        facts.live,
+        attempt.config,
+        seed=job.seed,
+        must_refit=facts.must_forget,
+        read=partial(read_corrections, workshop.engine),
     )
     live = load_version(workshop, parent)
     start = live if plan.stacked else workshop.base

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from registry.adapters import walk
 from registry.control_sets import list_control_images, list_control_sets
-from registry.corrections import job_corrections, live_corrections
+from registry.corrections import corrections_of, job_corrections
 from registry.label_sets import get_label_set, list_label_sets
+from registry.lineage import Learnt, knows_forgotten, learnt_corrections
 from registry.session import reading
-from registry.tables import AdapterCorrection, AdapterRecord, Correction, EditJob, LabelSet
+from registry.tables import Correction, EditJob, LabelSet
 from worker.control_sets import ControlPlan, plan_images
 
 
@@ -20,13 +21,13 @@ from worker.control_sets import ControlPlan, plan_images
 class Facts:
     """All that the database knows about a claimed job.
 
-    `new` are its own corrections that still stand, `live` those that the live version's lineage
-    was fitted on. `must_forget`: the live version was fitted on a correction that was forgotten
-    since.
+    `new` are its own corrections that still stand, `live` as much as it takes to draw from those
+    that the live version's lineage was fitted on. `must_forget`: the live version was fitted on a
+    correction that was forgotten since.
     """
 
     new: tuple[Correction, ...]
-    live: tuple[Correction, ...]
+    live: tuple[Learnt, ...]
     must_forget: bool
     label_sets: dict[str, LabelSet]
     controls: tuple[ControlPlan, ...]
@@ -37,23 +38,17 @@ def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
     with reading(engine) as session:
         return Facts(
             new=tuple(job_corrections(session, job.id)),
-            live=tuple(live_corrections(session, parent)),
-            must_forget=_knows_forgotten(session, parent),
+            live=tuple(learnt_corrections(session, parent)),
+            must_forget=knows_forgotten(session, parent),
             label_sets={row.name: row for row in list_label_sets(session)},
             controls=control_plans(session),
         )
 
 
-def _knows_forgotten(session: Session, version: int) -> bool:
-    merged = walk(version, AdapterRecord.stacked_on)
-    query = (
-        select(Correction.id)
-        .join(AdapterCorrection, AdapterCorrection.correction_id == Correction.id)
-        .where(AdapterCorrection.version.in_(select(merged.c.version)))
-        .where(Correction.forgotten_at.is_not(None))
-        .limit(1)
-    )
-    return session.scalar(query) is not None
+def read_corrections(engine: Engine, ids: Sequence[str]) -> list[Correction]:
+    """Those that still stand, oldest first."""
+    with reading(engine) as session:
+        return corrections_of(session, ids)
 
 
 def control_plans(session: Session) -> tuple[ControlPlan, ...]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from registry.artifacts import ArtifactStore, release_artifacts, unnamed_artifacts
+from registry.artifacts import ArtifactStore, release_artifacts, unnamed_among_next
 from registry.batches import batches
 from registry.claims import reclaim_expired
 from registry.edit_jobs import due_jobs
@@ -54,6 +54,8 @@ class Sweep:
     on_failure: Callable[[], None]
     _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
     _pruned_at: float = -PRUNE_EVERY_SECONDS
+    _collected: str = ""
+    """Of the files, in order, those up to this hash were looked at."""
 
     def start(self) -> threading.Thread:
         """In a thread of its own, until `stopping`."""
@@ -82,8 +84,8 @@ class Sweep:
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
             self._pruned_at = time.monotonic()
             self.prune()
-            self.collect()
             self.collect_strays(datetime.now(UTC))
+        self.collect()
 
     def _leave_mark(self) -> None:
         """For a health check; a mark that cannot be made only looks like no sweep."""
@@ -119,7 +121,7 @@ class Sweep:
             self.nudge("none")
 
     def prune(self) -> None:
-        """Lets go of predictions that are too old or too many."""
+        """Lets go of predictions that are too old or too many, and of their images."""
         with reading(self.engine) as session:
             surplus = surplus_predictions(
                 session,
@@ -129,22 +131,21 @@ class Sweep:
             )
         for ids in batches(surplus):
             with transaction(self.engine) as session:
-                drop_predictions(session, ids)
+                images = drop_predictions(session, ids)
+            with transaction(self.engine) as session:
+                release_artifacts(session, self.store, images)
             if self.stopping.wait(PAUSE_SECONDS):
                 return
 
     def collect(self) -> None:
-        """Removes files that no row names: images of predictions that went, and whatever was not
-        released where it should have been."""
-        last = ""
-        while not self.stopping.wait(PAUSE_SECONDS):
-            with reading(self.engine) as session:
-                unnamed = unnamed_artifacts(session, after=last)
-            if not unnamed:
-                return
+        """Removes what was not released where it should have been, a hundred files a round: looking
+        at all of them at once would take longer with every correction."""
+        with reading(self.engine) as session:
+            unnamed, last = unnamed_among_next(session, after=self._collected)
+        if unnamed:
             with transaction(self.engine) as session:
                 release_artifacts(session, self.store, unnamed)
-            last = unnamed[-1]
+        self._collected = last or ""
 
     def collect_strays(self, now: datetime) -> None:
         """Removes files without a row, in one of the folders: the next one in the next minute, so

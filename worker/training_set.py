@@ -5,7 +5,7 @@ Legend: N corrections, V labels of the vocabulary, G guard images, S image side,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from editing.fewshot import EditTask, draw_replay, plan_replay
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from registry.lineage import Learnt
 from registry.tables import Correction, LabelSet
 from worker.control_sets import Controls
 from worker.stored_images import ImageReader, Wanted
@@ -49,13 +50,18 @@ class TrainingPlan:
 
 def plan_training(
     new: Sequence[Correction],
-    live: Sequence[Correction],
+    live: Sequence[Learnt],
     config: TrainingConfig,
     *,
     seed: int,
     must_refit: bool,
+    read: Callable[[Sequence[str]], Sequence[Correction]],
 ) -> TrainingPlan:
-    """New corrections are always taken, however many; `plan_replay` says which others."""
+    """New corrections are always taken, however many; `plan_replay` says which others.
+
+    Only what was drawn is `read`, in order, however long the lineage; what `read` leaves out was
+    forgotten or replaced since.
+    """
     own = {each.id for each in new}
     earlier = [each for each in live if each.id not in own]
     labels = [each.label for each in earlier]
@@ -65,8 +71,8 @@ def plan_training(
     asked = draw_replay([each.label for each in rest], room=ASKED_AT_MOST, seed=seed)
     return TrainingPlan(
         tuple(new),
-        tuple(earlier[row] for row in replay.positions),
-        tuple(rest[row] for row in asked),
+        tuple(read([earlier[row].id for row in replay.positions])),
+        tuple(read([rest[row].id for row in asked])),
         stacked=replay.stacked,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.correction_intake import accept, read_batch
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/corrections", tags=["corrections"])
 
 @router.post("", status_code=202, openapi_extra=CORRECTIONS_BODY)
 async def create_corrections(
-    request: Request, response: Response, services: ServicesOf, after: BackgroundTasks
+    request: Request, response: Response, services: ServicesOf
 ) -> CorrectionsAccepted:
     """Accepts 1 to 64 corrections whole, or none. Durable when answered."""
     batch = await read_batch(request)
@@ -32,7 +32,7 @@ async def create_corrections(
         submission = await run_in_threadpool(accept, services, batch)
     response.headers["Location"] = f"/edit-jobs/{submission.edit_job.id}"
     if submission.edit_job.starts_at <= datetime.now(UTC):
-        after.add_task(services.edit_queue.nudge, submission.edit_job.id)
+        services.edit_queue.nudge(submission.edit_job.id)
     return CorrectionsAccepted.of(submission)
 
 

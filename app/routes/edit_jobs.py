@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anyio import to_thread
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -18,15 +18,12 @@ router = APIRouter(prefix="/edit-jobs", tags=["edit jobs"], route_class=StrictJs
 
 @router.post("", status_code=202)
 def create_edit_job(
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    asked: EditJobRequest | None = None,
+    services: ServicesOf, response: Response, asked: EditJobRequest | None = None
 ) -> EditJobDetail:
     """Starts an edit at once, on what has gathered or was not applied so far."""
     job = start(services.engine, asked or EditJobRequest())
     response.headers["Location"] = f"/edit-jobs/{job.id}"
-    after.add_task(services.edit_queue.nudge, job.id)
+    services.edit_queue.nudge(job.id)
     return job
 
 

@@ -213,6 +213,8 @@ def test_a_full_disk_is_said_and_nothing_is_accepted(
     monkeypatch.setattr(service.services.store, "put", full)
     answer = service.http.post("/corrections", files={"image": picture(1)}, data={"label": "a"})
     assert problem_of(answer, 507)["type"].endswith("storage-full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert "the disk" not in answer.text
     assert _rows(service) == 0
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from registry.artifacts import (
     ArtifactStore,
@@ -18,6 +19,7 @@ from registry.artifacts import (
     get_artifact,
     keep_artifact,
     release_artifacts,
+    unnamed_among_next,
     unnamed_artifacts,
 )
 from registry.control_sets import NewControlImage, add_control_images, put_control_set
@@ -25,6 +27,7 @@ from registry.corrections import list_corrections
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.label_sets import put_label_set
 from registry.predictions import NewPrediction, keep_predictions
+from registry.tables import Artifact
 from tests.support.database import NOON, Memory, sqlite_memory, together
 from tests.support.places import Place
 from tests.support.waiting import wait_for
@@ -246,6 +249,23 @@ def test_files_that_no_row_names_are_found_in_order(memory: Memory) -> None:
         assert unnamed_artifacts(session) == unnamed
         assert unnamed_artifacts(session, limit=2) == unnamed[:2]
         assert unnamed_artifacts(session, after=unnamed[1], limit=2) == unnamed[2:4]
+
+
+def test_a_look_at_the_next_files_tells_where_to_go_on(memory: Memory) -> None:
+    memory.submit({"one": "cat"})
+    with memory.writing() as session:
+        unnamed = {memory.keep(session, bytes([number])) for number in range(5)}
+    with memory.reading() as session:
+        on_record = sorted(session.scalars(select(Artifact.sha256)))
+        found: list[str] = []
+        looked_at: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            some, after = unnamed_among_next(session, after=after, limit=3)
+            found += some
+            looked_at += [after] if after else []
+    assert looked_at == [on_record[2], on_record[5]]
+    assert found == sorted(unnamed)
 
 
 def test_more_files_can_be_released_than_a_statement_has_parameters(memory: Memory) -> None:

@@ -6,11 +6,11 @@ from registry.artifacts import get_artifact, release_artifacts
 from registry.claims import fail_job
 from registry.corrections import (
     correction_ids_of,
+    corrections_of,
     forget,
     get_correction,
     job_corrections,
     list_corrections,
-    live_corrections,
     record_outcome,
 )
 from registry.edit_jobs import cancel_job, get_job
@@ -105,19 +105,14 @@ def test_a_forgotten_image_may_be_corrected_anew(memory: Memory) -> None:
     assert again.corrections[0].status == "accepted"
 
 
-def test_live_corrections_are_those_of_the_lineage_that_still_stand(memory: Memory) -> None:
-    memory.edit({"one": "cat", "two": "cat"})
-    second = memory.edit({"three": "dog"}, stacked=True)
-    memory.edit({"refused": "dog"}, verdict="rejected")
+def test_corrections_that_no_longer_stand_are_left_out_when_read_by_id(memory: Memory) -> None:
+    submission = memory.submit({f"image {number}": "cat" for number in range(250)})
+    ids = [one.id for one in submission.corrections]
+    _forget(memory, ids[0])
+    memory.submit({"image 1": "dog"}, replace=True)
     with memory.reading() as session:
-        rows = live_corrections(session, second)
-        assert [row.label for row in rows] == ["cat", "cat", "dog"]
-        assert live_corrections(session, 0) == []
-        assert [row.label for row in live_corrections(session, 1)] == ["cat", "cat"]
-    _forget(memory, rows[0].id)
-    memory.submit({"two": "bird"}, replace=True)
-    with memory.reading() as session:
-        assert [row.label for row in live_corrections(session, second)] == ["dog"]
+        rows = corrections_of(session, reversed(ids))
+    assert [row.id for row in rows] == sorted(ids[2:])
 
 
 def test_what_the_encoder_said_before_and_after_is_kept(memory: Memory) -> None:

@@ -8,7 +8,7 @@ import pytest
 from registry.artifacts import release_artifacts
 from registry.claims import finish_job
 from registry.corrections import forget, get_correction, job_corrections
-from registry.edit_jobs import cancel_job, count_jobs, due_jobs, get_job, list_jobs, start_job
+from registry.edit_jobs import cancel_job, due_jobs, get_job, list_jobs, start_job
 from registry.errors import CorrectionMissing, JobFinished, JobMissing, NothingToEdit
 from registry.promotions import live_promotion, promote
 from registry.tables import EditJob
@@ -46,16 +46,6 @@ def _forget(memory: Memory, correction_id: str) -> None:
         images = forget(session, correction_id, now=NOON)
     with memory.writing() as session:
         release_artifacts(session, memory.store, images)
-
-
-def test_jobs_are_counted_by_status(memory: Memory) -> None:
-    with memory.reading() as session:
-        assert count_jobs(session) == {}
-    memory.edit({"one": "cat"})
-    memory.edit({"two": "cat"}, verdict="rejected")
-    memory.submit({"three": "cat"})
-    with memory.reading() as session:
-        assert count_jobs(session) == {"succeeded": 1, "rejected": 1, "queued": 1}
 
 
 def test_nothing_to_edit_is_refused(memory: Memory) -> None:
@@ -106,6 +96,33 @@ def test_corrections_of_a_version_that_was_rolled_back_are_taken_up_again(memory
     memory.edit({"two": "dog"}, stacked=True)
     _rollback(memory, 1)
     assert _labels(memory, _start(memory)) == ["dog"]
+
+
+def _emptied(memory: Memory) -> dict[int, bool]:
+    with memory.reading() as session:
+        return {job.number: job.emptied for job in list_jobs(session).items}
+
+
+def test_a_job_whose_corrections_moved_on_is_not_looked_at_again(memory: Memory) -> None:
+    memory.edit({"one": "cat"}, verdict="rejected")
+    memory.edit({"two": "dog"})
+    _rollback(memory, 0)
+    assert _labels(memory, _start(memory)) == ["cat", "dog"]
+    assert _emptied(memory) == {1: True, 2: True, 3: False}
+    with pytest.raises(NothingToEdit):
+        _start(memory)
+
+
+def test_a_job_is_looked_at_again_while_one_of_its_corrections_may_come_back(
+    memory: Memory,
+) -> None:
+    refused = memory.edit({"one": "cat"}, verdict="rejected")
+    _rollback(memory, refused)  # by hand: now its correction is live
+    memory.edit({"two": "dog"}, verdict="rejected")
+    assert _labels(memory, _start(memory)) == ["dog"]
+    assert _emptied(memory) == {1: False, 2: True, 3: False}
+    _rollback(memory, 0)
+    assert _labels(memory, _start(memory)) == ["cat"]
 
 
 def test_some_corrections_only(memory: Memory) -> None:
@@ -186,6 +203,7 @@ def test_jobs_are_due_oldest_first_and_listed_newest_first(memory: Memory) -> No
     with memory.reading() as session:
         assert due_jobs(session, NOON) == [first.id, second.id]
         assert due_jobs(session, NOON + WAIT) == [first.id, second.id, third.id]
+        assert due_jobs(session, NOON + WAIT, limit=2) == [first.id, second.id]
         page = list_jobs(session, limit=2)
         assert [row.id for row in page.items] == [third.id, second.id]
         rest = list_jobs(session, limit=2, cursor=page.next_cursor)

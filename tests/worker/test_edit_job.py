@@ -15,7 +15,7 @@ from editing.trainer import GuardTerm
 from encoder.adapter import Adapter
 from encoder.digests import chain_digest
 from registry.artifacts import ArtifactStore, release_artifacts
-from registry.corrections import forget, get_correction, live_corrections
+from registry.corrections import forget, get_correction, job_corrections
 from registry.errors import ArtifactMissing, StorageFull
 from registry.session import reading, transaction
 from registry.tables import AdapterCorrection, Correction
@@ -63,8 +63,9 @@ def test_the_stored_adapter_is_the_one_that_was_judged(here: Here) -> None:
     row = here.desk.adapter(1)
     encoder = load_version(here.workshop, 1)
     with reading(here.desk.engine) as session:
-        images = [one.image_sha256 for one in live_corrections(session, 1)]
-        labels = [one.label for one in live_corrections(session, 1)]
+        fitted = job_corrections(session, job.id)
+    images = [one.image_sha256 for one in fitted]
+    labels = [one.label for one in fitted]
     reader = here.workshop.training_sets.reader
     from worker.stored_images import Wanted
 

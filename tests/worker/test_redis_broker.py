@@ -27,6 +27,7 @@ url, data, *jobs = sys.argv[1:]
 queue = EditQueue(url, pathlib.Path(data))
 for job in jobs:
     queue.nudge(job)
+queue.stop()
 print(os.getpid())
 """
 

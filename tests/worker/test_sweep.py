@@ -185,6 +185,22 @@ def test_removes_much_in_short_transactions(bench: Bench, monkeypatch: pytest.Mo
     assert len(files(bench)) == 1  # version 0
 
 
+def test_a_round_looks_at_so_many_files_only_and_the_next_goes_on(bench: Bench) -> None:
+    with bench.memory.writing() as session:
+        for number in range(150):
+            bench.memory.keep(session, bytes([number, 2]))  # and no row names it
+    left = []
+    for _ in range(3):
+        bench.sweep.once()
+        left.append(len(files(bench)))
+    assert 50 <= left[0] <= 52  # of the first hundred, version 0 may be one
+    assert left[1:] == [1, 1]
+    with bench.memory.writing() as session:
+        bench.memory.keep(session, b"unnamed too")
+    bench.sweep.once()
+    assert len(files(bench)) == 1, "it begins anew after the last file"
+
+
 def test_a_locked_database_is_only_a_delay(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

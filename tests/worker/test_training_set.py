@@ -12,6 +12,7 @@ import torch
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from registry.artifacts import ArtifactStore
+from registry.lineage import Learnt
 from registry.tables import Correction
 from tests.support.running_worker import COLOURS, EVERYDAY, picture
 from tests.support.tiny_encoder import tiny_encoder
@@ -37,7 +38,15 @@ def plan(
     max_images: int = 10,
 ) -> TrainingPlan:
     config = TrainingConfig.model_validate({"replay": replay, "max_images": max_images})
-    return plan_training(new, live, config, seed=3, must_refit=must_refit)
+    rows = {row.id: row for row in live}
+    return plan_training(
+        new,
+        [Learnt(row.id, row.label) for row in live],
+        config,
+        seed=3,
+        must_refit=must_refit,
+        read=lambda chosen: [rows[one] for one in chosen],
+    )
 
 
 def test_refits_from_the_base_on_everything_while_it_fits() -> None:

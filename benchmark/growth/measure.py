@@ -1,0 +1,132 @@
+"""Both sizes side by side: whatever else the machine does meanwhile slows down both."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from benchmark.growth.operations import Operation, Seeded, attempt
+from benchmark.growth.plans import Plans, explain
+
+ALLOWED_RATIO = 1.5
+NOISE_MS = 0.3
+"""A p95 that is larger by no more than this is not called growth."""
+WARM_UP_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds."""
+
+    p50: float
+    p95: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One operation in the small and in the large database."""
+
+    operation: Operation
+    small: Timing
+    large: Timing
+    small_plans: Plans
+    large_plans: Plans
+
+    @property
+    def ratio(self) -> float:
+        return self.large.p95 / self.small.p95
+
+    @property
+    def grew(self) -> bool:
+        more = self.large.p95 - self.small.p95
+        return self.operation.flat and self.ratio > ALLOWED_RATIO and more > NOISE_MS
+
+    def facts(self) -> dict[str, Any]:
+        sizes = {"small": (self.small, self.small_plans), "large": (self.large, self.large_plans)}
+        return {
+            "operation": self.operation.name,
+            "flat": self.operation.flat,
+            "grows_with": self.operation.grows_with,
+            "grew": self.grew,
+            "p95_ratio": round(self.ratio, 2),
+            **{
+                size: {
+                    "p50_ms": round(timing.p50, 3),
+                    "p95_ms": round(timing.p95, 3),
+                    "count": timing.count,
+                    "rows": plans.rows,
+                }
+                for size, (timing, plans) in sizes.items()
+            },
+        }
+
+
+def measure(
+    operations: Sequence[Operation], small: Seeded, large: Seeded, *, rounds: int
+) -> list[Measured]:
+    """Every operation in both databases in turn, `rounds` times after some to warm up."""
+    plans = {
+        (operation.name, size): plans_of(operation, seeded)
+        for operation in operations
+        for size, seeded in enumerate((small, large))
+    }
+    took: dict[tuple[str, int], list[float]] = defaultdict(list)
+    gc.collect()
+    for turn in range(-min(WARM_UP_ROUNDS, rounds), rounds):
+        for operation in operations:
+            if turn % operation.every:
+                continue
+            for size, seeded in _in_turn(turn, small, large):
+                milliseconds = 1000 * _timed(operation, seeded)
+                if turn >= 0:
+                    took[operation.name, size].append(milliseconds)
+    return [
+        Measured(
+            operation,
+            _timing(took[operation.name, 0]),
+            _timing(took[operation.name, 1]),
+            plans[operation.name, 0],
+            plans[operation.name, 1],
+        )
+        for operation in operations
+    ]
+
+
+def plans_of(operation: Operation, seeded: Seeded) -> Plans:
+    """How the database goes about an operation."""
+    found: list[Plans] = []
+
+    def run(session: Session, prepared: Any) -> float:
+        found.append(explain(session, lambda: operation.act(session, seeded, prepared)))
+        return 0.0
+
+    attempt(operation, seeded, run)
+    return found[0]
+
+
+def _in_turn(turn: int, small: Seeded, large: Seeded) -> list[tuple[int, Seeded]]:
+    both = [(0, small), (1, large)]
+    return both if turn % 2 else both[::-1]
+
+
+def _timed(operation: Operation, seeded: Seeded) -> float:
+    def run(session: Session, prepared: Any) -> float:
+        began = time.perf_counter()
+        operation.act(session, seeded, prepared)
+        return time.perf_counter() - began
+
+    return attempt(operation, seeded, run)
+
+
+def _timing(milliseconds: Sequence[float]) -> Timing:
+    both = [*milliseconds, *milliseconds[:1]] if len(milliseconds) == 1 else milliseconds
+    p95 = quantiles(both, n=20, method="inclusive")[-1]
+    return Timing(median(milliseconds), p95, len(milliseconds))
