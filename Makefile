@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format chaos bench-loop bench-growth bundled-encoder clean
+.PHONY: help setup demo serve test check format chaos bench-loop bench-growth bench-snapshots bundled-encoder clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=
 
 bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
 	@$(PY) -m benchmark.growth $(ARGS)
+
+bench-snapshots: setup ## Measure loading a version by its chain and by a snapshot
+	@$(PY) -m benchmark.snapshots $(ARGS)
 
 bundled-encoder: setup ## Train the bundled demo encoder again (about an hour on two cores, needs LAB=...)
 	@$(PY) -m recipes.bundled_encoder --lab "$(LAB)" $(ARGS)
