@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from registry import schema
 from servers.object_store import ObjectStoreServer, running_object_store
-from servers.postgres import create_database, drop_database, running_server, why_absent
-from tests.support.database import Memory, opened_memory
+from servers.postgres import create_database, drop_database
+from tests.support.database import Memory, NewDatabase, opened_memory
 from tests.support.places import Place, bucket_place, folder_place
-from tests.support.servers import require_server
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("migrated") / "emend.db"
-    schema.upgrade(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
-    with running_server() as url:
-        yield url
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +30,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         yield bucket
 
 
-@pytest.fixture(scope="session")
-def migrated_template(postgres_server: str) -> str:
-    schema.upgrade(create_database(postgres_server, "migrated"))
-    return "migrated"
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database without tables."""
@@ -66,21 +43,15 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bare_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
+def bare_memory(
+    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path: Path
+) -> Iterator[Memory]:
     """Migrated and empty: not even a base encoder."""
-    folder = tmp_path / "artifacts"
-    if request.param == "sqlite":
-        file = tmp_path / "emend.db"
-        shutil.copyfile(request.getfixturevalue("migrated_file"), file)
-        with opened_memory(f"sqlite:///{file}", folder) as memory:
-            yield memory
-        return
-    template = request.getfixturevalue("migrated_template")
-    server = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    with opened_memory(create_database(server, name, template=template), folder) as memory:
+    with (
+        new_database(request.param, tmp_path / "emend.db") as url,
+        opened_memory(url, tmp_path / "artifacts") as memory,
+    ):
         yield memory
-    drop_database(server, name)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,8 @@ BASE = hashlib.sha256(b"a tiny base encoder").hexdigest()
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 WAIT = timedelta(seconds=5)
 T = TypeVar("T")
+NewDatabase = Callable[[str, Path], AbstractContextManager[str]]
+"""`with new_database(kind, file) as url`, `kind` being "sqlite" or "postgresql"."""
 
 
 @dataclass(frozen=True)

@@ -145,22 +145,26 @@ class Desk:
 
 
 @contextmanager
-def open_desk(folder: Path, **settings: str) -> Iterator[Desk]:
-    """`settings` are EMEND_ variables without the prefix."""
+def open_desk(folder: Path, *, database_url: str | None = None, **settings: str) -> Iterator[Desk]:
+    """On a migrated database, by default a new one in the data folder. `settings` are EMEND_
+    variables without the prefix."""
     data = folder / "data"
     data.mkdir()
-    schema.upgrade(default_url(data))
+    if database_url is None:
+        database_url = default_url(data)
+        schema.upgrade(database_url)
     encoder = str(tiny_folder(folder / "encoder"))
     values = {
         "ENCODER": encoder,
         "DATA": str(data),
+        "DATABASE_URL": database_url,
         "THREADS": "1",
         "LEASE": "1",
         "HEARTBEAT": "0.1",
         "FLIP_BUDGET": "100",
         **settings,
     }
-    engine = open_database(default_url(data))
+    engine = open_database(database_url)
     try:
         yield Desk(
             folder,

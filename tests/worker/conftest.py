@@ -9,14 +9,42 @@ import pytest
 import torch
 
 from servers.redis import running_redis, why_absent
+from tests.support.database import Memory, NewDatabase, opened_memory
 from tests.support.running_worker import Desk, Here, WorkerProcesses, open_desk, open_shop
 from tests.support.servers import require_server
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with open_desk(tmp_path) as desk:
+def database() -> str:
+    """The kind of database beneath `desk` and `memory`; a test or a module may take others."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_url(database: str, new_database: NewDatabase, tmp_path: Path) -> Iterator[str]:
+    """Of a migrated database without a row."""
+    with new_database(database, tmp_path / "emend.db") as url:
+        yield url
+
+
+@pytest.fixture
+def broker() -> dict[str, str]:
+    """The settings of the broker; none for the embedded one."""
+    return {}
+
+
+@pytest.fixture
+def desk(database_url: str, broker: dict[str, str], tmp_path: Path) -> Iterator[Desk]:
+    with open_desk(tmp_path, database_url=database_url, **broker) as desk:
         yield desk
+
+
+@pytest.fixture
+def memory(database_url: str, tmp_path: Path) -> Iterator[Memory]:
+    """A registry whose version 0 is live, without an encoder."""
+    with opened_memory(database_url, tmp_path / "artifacts") as memory:
+        memory.ensure_base()
+        yield memory
 
 
 @pytest.fixture

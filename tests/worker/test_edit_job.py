@@ -1,4 +1,4 @@
-"""Edit jobs run in this process, on a real database, a real store and a tiny encoder."""
+"""Edit jobs run in this process, on both databases, a real store and a tiny encoder."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ from worker.versions import load_version
 
 FIRST = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 SECOND = [("leaf", 2), ("sea", 2)]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def fitted_on(here: Here, version: int) -> int:

@@ -1,11 +1,10 @@
-"""The pulse of a running job, on a real database."""
+"""The pulse of a running job, on both databases."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +13,15 @@ from registry.claims import finish_job, reclaim_expired
 from registry.edit_jobs import cancel_job, get_job
 from registry.promotions import live_promotion, promote
 from registry.tables import EditJob
-from tests.support.database import Memory, sqlite_memory
+from tests.support.database import Memory
 from tests.support.waiting import wait_for
 from worker.errors import ClaimMoved, LiveChanged, WorkerStopping
 from worker.heartbeat import Pulse
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Memory]:
-    with sqlite_memory(tmp_path) as memory:
-        yield memory
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""The sweep on a real database; `once` is called by hand, so nothing waits."""
+"""The sweep on both databases; `once` is called by hand, so nothing waits."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from registry.edit_jobs import get_job
 from registry.errors import ArtifactMissing, DatabaseUnavailable
 from registry.identity import new_id
 from registry.predictions import NewPrediction, find_prediction, keep_predictions
-from tests.support.database import Memory, sqlite_memory
+from tests.support.database import Memory
 from worker.settings import Settings
 from worker.sweep import MARK, NUDGE_AGAIN_SECONDS, Sweep
 
@@ -44,10 +43,14 @@ class Bench:
         )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with sqlite_memory(tmp_path) as memory:
-        yield Bench(memory, tmp_path)
+def bench(memory: Memory, tmp_path: Path) -> Bench:
+    return Bench(memory, tmp_path)
 
 
 def due_job(bench: Bench) -> str:

@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 
 import psutil
+import pytest
 from sqlalchemy import text
 
 from registry.edit_jobs import cancel_job
@@ -16,6 +17,15 @@ PICTURES = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 PHASES = ("waiting", "scoring", "training", "gating", "storing", "promoting")
 
 
+@pytest.fixture
+def broker(database: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The embedded one beside SQLite, Redis beside PostgreSQL."""
+    if database == "sqlite":
+        return {}
+    return {"BROKER_URL": request.getfixturevalue("redis_url")}
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_killed_in_every_phase_the_job_is_finished_once(
     desk: Desk, processes: WorkerProcesses
 ) -> None:
