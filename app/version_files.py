@@ -28,22 +28,30 @@ class VersionFiles:
     store: ArtifactStore
     base_digest: str
 
-    def links(self, version: int, unusable: tuple[str, ...] = ()) -> Iterator[Link]:
+    def links(self, version: int) -> Iterator[Link]:
         """In the order of merging. A snapshot that cannot be used is only a longer way.
 
         Raises encoder.errors.AdapterError, AdapterMissing, ArtifactMissing, ArtifactCorrupt,
         StorageUnavailable, DatabaseUnavailable.
         """
-        with reading(self.engine) as session:
-            files = chain(session, version, without=unusable)
-        if files.snapshot is not None:
-            snapshot = self._read(files.snapshot)
-            if snapshot is None:
-                yield from self.links(version, (*unusable, files.snapshot.digest))
-                return
+        snapshot, adapters = self._nearest(version)
+        if snapshot is not None:
             yield snapshot
-        for file in files.adapters:
+        for file in adapters:
             yield Adapter.from_bytes(self.store.get(file.digest), digest=file.digest)
+
+    def _nearest(self, version: int) -> tuple[Snapshot | None, tuple[StoredFile, ...]]:
+        """The nearest snapshot that can be used, and the adapters above it."""
+        unusable: list[str] = []
+        while True:
+            with reading(self.engine) as session:
+                files = chain(session, version, without=unusable)
+            if files.snapshot is None:
+                return None, files.adapters
+            snapshot = self._read(files.snapshot)
+            if snapshot is not None:
+                return snapshot, files.adapters
+            unusable.append(files.snapshot.digest)
 
     def _read(self, file: StoredFile) -> Snapshot | None:
         try:

@@ -12,7 +12,7 @@ from encoder.snapshot import Snapshot
 from registry.artifacts import release_artifacts
 from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.session import reading, transaction
-from registry.snapshots import StoredFile, chain, drop_snapshots
+from registry.snapshots import Chain, StoredFile, chain, drop_snapshots
 from worker.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -29,16 +29,20 @@ def load_version(workshop: Workshop, version: int) -> Encoder:
 
 def links(workshop: Workshop, version: int) -> Iterator[Link]:
     """What a version is merged from, read one at a time. Raises as `load_version`."""
-    with reading(workshop.engine) as session:
-        files = chain(session, version)
-    if files.snapshot is not None:
+    snapshot, files = None, _files_of(workshop, version)
+    while files.snapshot is not None and snapshot is None:
         snapshot = _read_or_drop(workshop, files.snapshot)
         if snapshot is None:
-            yield from links(workshop, version)
-            return
+            files = _files_of(workshop, version)
+    if snapshot is not None:
         yield snapshot
     for file in files.adapters:
         yield Adapter.from_bytes(workshop.store.get(file.digest), digest=file.digest)
+
+
+def _files_of(workshop: Workshop, version: int) -> Chain:
+    with reading(workshop.engine) as session:
+        return chain(session, version)
 
 
 def _read_or_drop(workshop: Workshop, file: StoredFile) -> Snapshot | None:

@@ -30,13 +30,13 @@ def stack(service: RunningService) -> list[Adapter]:
     return record_stack(service.services.engine, service.services.store, base_of(service), COUNT)
 
 
-def compact(service: RunningService, adapters: list[Adapter]) -> str:
-    """A snapshot as a worker makes it, of version 3; its file."""
+def compact(service: RunningService, adapters: list[Adapter], version: int = BENEATH) -> str:
+    """A snapshot as a worker makes it; its file."""
     base, store = base_of(service), service.services.store
-    data = base.snapshot_of(base.merged(adapters[:BENEATH])).to_bytes()
+    data = base.snapshot_of(base.merged(adapters[:version])).to_bytes()
     digest, now = store.put(data), datetime.now(UTC)
     with transaction(service.services.engine) as session:
-        record_snapshot(session, store, BENEATH, digest=digest, size=len(data), now=now)
+        record_snapshot(session, store, version, digest=digest, size=len(data), now=now)
     return digest
 
 
@@ -106,6 +106,17 @@ def test_without_a_usable_snapshot_the_chain_is_merged(
     expected = base_of(service).merged(adapters[:4])
     assert answer(service, 4)["digest"] == expected.digest
     assert f"version {BENEATH} is merged without its snapshot" in caplog.text
+
+
+def test_the_next_snapshot_beneath_stands_in_for_a_lost_one(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = stack(service)
+    lower, upper = (compact(service, adapters, version) for version in (1, BENEATH))
+    service.services.store.delete(upper)
+    read = files_read(service, monkeypatch)
+    assert answer(service, BENEATH)["digest"] == base_of(service).merged(adapters[:BENEATH]).digest
+    assert read == [upper, lower, *(adapter.digest for adapter in adapters[1:BENEATH])]
 
 
 def _name_another_file(service: RunningService, data: bytes) -> None:

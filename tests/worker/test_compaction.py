@@ -183,6 +183,20 @@ def test_a_damaged_snapshot_is_dropped_and_made_again(
     assert path.read_bytes() == good
 
 
+def test_without_any_of_its_snapshots_a_version_is_merged_from_all_adapters(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.snapshots.MILESTONE", 5)
+    adapters = stack(here, 12)
+    compaction = Compaction(here.workshop)
+    while compaction.is_due():
+        compaction.run()
+    for version in snapshots(here):
+        here.desk.store.delete(file_of(here, version))
+    assert_same(load_version(here.workshop, 12), here.workshop.base.merged(adapters))
+    assert snapshots(here) == []
+
+
 def test_a_version_that_cannot_be_merged_is_told_once(
     here: Here, caplog: pytest.LogCaptureFixture
 ) -> None:
