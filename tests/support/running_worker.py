@@ -169,7 +169,7 @@ def open_desk(folder: Path, *, database_url: str | None = None, **settings: str)
         yield Desk(
             folder,
             engine,
-            ArtifactStore(data / "artifacts"),
+            ArtifactStore(values.get("ARTIFACTS", data / "artifacts")),
             {f"EMEND_{key}": value for key, value in values.items()},
             load_encoder(encoder).base_digest,
         )

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from registry.artifacts import ArtifactStore
 from registry.claims import reclaim_expired
 from registry.control_sets import list_control_images
 from registry.corrections import get_correction
 from registry.errors import StorageUnavailable
 from registry.session import reading, transaction
 from registry.tables import EditJob
+from servers.object_store import running_object_store
+from tests.support.places import bucket_place
 from tests.support.running_worker import Desk, Here, open_desk, open_shop
 from tests.support.storage import block, unblock
+from tests.support.waiting import wait_for
 from tests.worker.test_warm_up import add_controls
 from worker.due_jobs import run_due_jobs
 from worker.warm_up import WarmUp
@@ -58,6 +62,35 @@ def test_a_job_whose_images_cannot_be_read_for_a_while_is_tried_again(here: Here
     unblock(here.desk.store, image)
     job = here.run(job_id)
     assert (job.status, job.attempt, job.lost) == ("succeeded", 2, 1)
+
+
+def test_a_job_whose_bucket_does_not_answer_for_a_while_is_tried_again(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        running_object_store(tmp_path) as server,
+        bucket_place(server) as place,
+        open_desk(tmp_path, database_url=database_url, ARTIFACTS=place.url) as desk,
+        open_shop(desk, monkeypatch) as workshop,
+    ):
+        here = Here(desk, workshop)
+        job_id = desk.correct(PICTURES).edit_job.id
+        server.freeze()
+        assert interrupted(here, job_id).status == "running"
+        server.thaw()
+        assert desk.job(job_id).progress["trouble"].startswith(f"cannot use the store {place.url}")
+        expire(here)
+        wait_for(lambda: answers(workshop.store), seconds=20, what="the bucket to answer again")
+        job = here.run(job_id)
+        assert (job.status, job.attempt, job.lost) == ("succeeded", 2, 1)
+        assert place.name(desk.adapter(1).digest) in place.files()
+
+
+def answers(store: ArtifactStore) -> bool:
+    try:
+        return not store.exists("a" * 64)
+    except StorageUnavailable:
+        return False
 
 
 def test_an_outage_without_an_end_fails_the_job_and_is_named(here: Here) -> None:
