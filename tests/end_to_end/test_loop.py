@@ -13,25 +13,13 @@ from benchmark.lab import Lab
 from benchmark.loop import first_job, load_bed
 from client import EmendClient, LocalService, local_service
 from demo.photos import Pictures, digits
+from tests.support.pictures import first_of_each
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUNDLED = ROOT / "encoder" / "bundled"
 EVERYDAY = json.loads((BUNDLED / "labels.json").read_text())["labels"]
 LAB = Path(os.environ.get("EMEND_LAB", "../shared/lab"))
 GATHER = {"EMEND_EDIT_BATCH": "1000", "EMEND_EDIT_WAIT": "1"}
-
-
-def _some(pictures: Pictures, a_label: int, labels: int = 10) -> Pictures:
-    """The first ``a_label`` pictures of each of the first ``labels`` labels."""
-    seen: dict[str, int] = {}
-    chosen = Pictures([], [])
-    wanted = list(dict.fromkeys(pictures.labels))[:labels]
-    for image, label in zip(pictures.images, pictures.labels, strict=True):
-        seen[label] = seen.get(label, 0) + 1
-        if label in wanted and seen[label] <= a_label:
-            chosen.images.append(image)
-            chosen.labels.append(label)
-    return chosen
 
 
 def _right(service: EmendClient, pictures: Pictures, adapter: str | int = "live") -> float:
@@ -42,7 +30,7 @@ def _right(service: EmendClient, pictures: Pictures, adapter: str | int = "live"
 
 def test_corrections_become_a_better_encoder_and_roll_back(tmp_path: Path) -> None:
     material = digits(seed=1)
-    given, held_out = _some(material.corrections, 5), _some(material.held_out, 10)
+    given, held_out = first_of_each(material.corrections, 5), first_of_each(material.held_out, 10)
     with local_service(tmp_path, GATHER) as service:
         service.put_label_set("digits", list(dict.fromkeys(given.labels)), [material.template])
         service.put_label_set("things", EVERYDAY)
@@ -84,7 +72,7 @@ def _kill_at_once(service: LocalService) -> None:
 @pytest.mark.parametrize("moment", ["waiting", "training", "gating"])
 def test_a_killed_service_loses_no_accepted_correction(tmp_path: Path, moment: str) -> None:
     """The whole service dies right after the 202, or later; the same folder is started again."""
-    given = _some(digits(seed=2).corrections, 2, labels=3)
+    given = first_of_each(digits(seed=2).corrections, 2, labels=3)
     first = LocalService(tmp_path, GATHER)
     with EmendClient(first.url) as service:
         first.wait_ready(service)

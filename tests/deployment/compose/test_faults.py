@@ -1,0 +1,179 @@
+"""What breaks in a deployed stack, broken for real: nothing accepted is lost, nobody waits long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from client import EmendClient
+from demo.photos import Pictures, digits
+from tests.support.pictures import first_of_each
+from tests.support.stack import Stack, docker
+from tests.support.waiting import wait_for
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+ANSWER_SECONDS = 5.0
+SLACK_SECONDS = 2.0  # of a busy machine with two cores
+BACK_SECONDS = 120
+ENDED = {"succeeded", "rejected", "failed", "cancelled"}
+
+
+def _given(seed: int) -> Pictures:
+    return first_of_each(digits(seed=seed).corrections, 2, labels=3)
+
+
+def _begin_job(service: EmendClient, seed: int) -> str:
+    """A job that is being fitted right now."""
+    given = _given(seed)
+    service.put_label_set("digits", list(dict.fromkeys(given.labels)))
+    (job,) = service.correct(given.images, given.labels, label_set="digits")
+    for state in service.events(job):
+        if state["progress"]["phase"] == "training":
+            return job
+    pytest.fail("the job ended before its training was seen")
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[list[tuple[int, float]]]:
+    """Classifies all the time: (status, seconds) of every answer; status 0: it broke off."""
+    image = _given(9).images[0]
+    answers: list[tuple[int, float]] = []
+    enough = Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            while not enough.wait(0.05):
+                began = time.monotonic()
+                try:
+                    sent = {"files": {"image": image}, "data": {"label": ["one", "two"]}}
+                    answer = http.post("/classify", **sent)  # type: ignore[arg-type]
+                    status = answer.status_code
+                    assert status == 200 or int(answer.headers["Retry-After"]) > 0
+                except httpx.TransportError:
+                    status = 0
+                answers.append((status, time.monotonic() - began))
+
+    thread = Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        thread.join()
+
+
+def _restarted(stack: Stack, container: str, since: int) -> Callable[[], bool]:
+    def check() -> bool:
+        state = stack.inspect(container)
+        healthy: bool = state["State"]["Health"]["Status"] == "healthy"
+        return healthy and int(state["RestartCount"]) > since
+
+    return check
+
+
+def test_a_killed_worker_comes_back_and_its_job_is_done_once(
+    service: EmendClient, stack: Stack
+) -> None:
+    job = _begin_job(service, seed=11)
+    worker = f"{stack.project}-worker-1"
+    restarts = int(stack.inspect(worker)["RestartCount"])
+    stack.crash(worker, "worker")
+    ended = service.wait_job(job)
+    assert ended["attempt"] == 2
+    assert _restarted(stack, worker, restarts)()
+    promotions = service.get("/promotions")["promotions"]
+    assert [each["version"] for each in promotions].count(ended["adapter"]) == 1
+
+
+def test_another_worker_takes_over_from_a_frozen_one(service: EmendClient, stack: Stack) -> None:
+    """Which of the two holds the job shows when the other one is frozen and nothing changes."""
+    job = _begin_job(service, seed=12)
+    worker = f"{stack.project}-worker-1"
+    docker("pause", worker)
+    try:
+        stack.run("up", "-d", "--no-recreate", "--scale", "worker=2", "worker")
+        ended = service.wait_job(job)
+    finally:
+        docker("unpause", worker)
+    assert ended["attempt"] == 2
+    wait_for(
+        lambda: stack.inspect(worker)["State"]["Health"]["Status"] == "healthy",
+        seconds=BACK_SECONDS,
+        what="the worker that was frozen",
+    )
+    versions = [each["version"] for each in service.get("/promotions")["promotions"]]
+    assert versions.count(ended["adapter"]) == 1
+
+
+def test_with_three_replicas_a_crash_is_hardly_seen(service: EmendClient, stack: Stack) -> None:
+    assert service.get("/health/live")
+    stack.up("--scale", "api=3")
+    victim = stack.containers("api")[0]
+    restarts = int(stack.inspect(victim)["RestartCount"])
+    with _asking(stack.url) as answers:
+        wait_for(lambda: len(answers) > 5, seconds=30, what="answers")
+        stack.crash(victim, "app")
+        wait_for(_restarted(stack, victim, restarts), seconds=BACK_SECONDS, what="the replica")
+    broken = [status for status, _ in answers if status == 0]
+    assert len(broken) <= 1  # the one that the victim was answering
+    assert sum(status == 200 for status, _ in answers) > len(answers) / 2
+    assert max(seconds for _, seconds in answers) <= ANSWER_SECONDS + SLACK_SECONDS
+
+
+def test_without_any_replica_the_door_asks_to_come_again(
+    service: EmendClient, stack: Stack
+) -> None:
+    assert service.get("/health/live")
+    stack.run("stop", "api")
+    answer = httpx.get(f"{stack.url}/adapters/live")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    stack.up()
+    assert service.get("/adapters/live")
+
+
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_a_restarted_server_costs_nothing_that_was_accepted(
+    service: EmendClient, stack: Stack, server: str
+) -> None:
+    job = _begin_job(service, seed=13 if server == "redis" else 14)
+    with _asking(stack.url) as answers:
+        stack.run("restart", server)
+        ended = service.wait_job(job)
+    assert ended["status"] == "succeeded"
+    assert max(seconds for _, seconds in answers) <= ANSWER_SECONDS + SLACK_SECONDS
+    assert {status for status, _ in answers} <= {200, 503}
+
+
+def test_a_frozen_database_is_answered_with_503_in_time(service: EmendClient, stack: Stack) -> None:
+    given = _given(15)
+    database = f"{stack.project}-postgres-1"
+    docker("pause", database)
+    try:
+        began = time.monotonic()
+        answer = _send(stack, given)
+        seconds = time.monotonic() - began
+    finally:
+        docker("unpause", database)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert seconds <= ANSWER_SECONDS + SLACK_SECONDS
+    wait_for(
+        lambda: _send(stack, given).status_code == 202,
+        seconds=BACK_SECONDS,
+        what="a correction that is taken",
+    )
+    (job,) = service.correct(given.images, given.labels)
+    assert service.wait_job(job)["status"] == "succeeded"
+
+
+def _send(stack: Stack, given: Pictures) -> httpx.Response:
+    files: Any = [("image", image) for image in given.images]
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        return http.post("/corrections", files=files, data={"label": given.labels})
