@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format chaos bench-loop bench-growth bench-snapshots bundled-encoder clean
+.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots image-report bundled-encoder clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,11 +25,17 @@ serve: setup ## Run the service on http://127.0.0.1:8000 until Ctrl-C
 test: setup ## Run the whole test suite
 	@$(PY) -m pytest $(ARGS)
 
-check: setup ## Formatting, lint, types, import contracts
+test-compose: setup ## Build the stack and run its tests on a Docker engine
+	@$(PY) -m pytest -m compose tests/deployment/compose $(ARGS)
+
+check: setup ## Formatting, lint, types, import contracts, Dockerfiles
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
+	@$(PY) -m mypy docker/layers.py docker/door.py
+	@$(VENV)/bin/hadolint docker/*.Dockerfile
+	@sh docker/validate.sh
 
 format: setup ## Apply formatting and safe lint fixes
 	@$(VENV)/bin/ruff format .
@@ -46,6 +52,9 @@ bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (Post
 
 bench-snapshots: setup ## Measure loading a version by its chain and by a snapshot
 	@$(PY) -m benchmark.snapshots $(ARGS)
+
+image-report: setup ## Measure sizes, rebuild and start of the images (needs a Docker engine)
+	@$(PY) -m benchmark.images $(ARGS)
 
 bundled-encoder: setup ## Train the bundled demo encoder again (about an hour on two cores, needs LAB=...)
 	@$(PY) -m recipes.bundled_encoder --lab "$(LAB)" $(ARGS)

@@ -69,6 +69,7 @@ def test_only_the_settings_read_the_environment() -> None:
         if re.search(r"os\.environ|os\.getenv|BaseSettings", path.read_text())
     }
     starters = {
+        "benchmark/images.py",
         "chaos/local_stack.py",
         "client/local_service.py",
         "supervisor/child.py",
