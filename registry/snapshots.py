@@ -26,7 +26,7 @@ SHALLOW = 6
 """Adapters above a snapshot that take the live version less time to load than ten without one."""
 MILESTONE = 64
 """Snapshots of every so many adapters take less room than these do."""
-RECENT = 16
+RECENT = 8
 """Snapshots that are kept besides: of versions that were live of late."""
 
 

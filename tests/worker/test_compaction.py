@@ -61,6 +61,7 @@ def sweep_of(here: Here, compaction: Compaction, nudged: list[str]) -> Sweep:
     )
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_the_live_version_gets_a_snapshot_that_is_the_version(here: Here) -> None:
     adapters = stack(here)
     compaction, nudged = Compaction(here.workshop), list[str]()
@@ -229,6 +230,7 @@ def test_a_full_store_is_asked_again_after_a_rest(
     assert snapshots(here) == [DEEP]
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_several_workers_make_one(here: Here) -> None:
     adapters = stack(here)
     workers = [Compaction(here.workshop) for _ in range(3)]
