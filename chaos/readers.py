@@ -150,13 +150,17 @@ class Promoter:
         self._is_told(made)
 
     def _is_told(self, made: Promoted) -> None:
-        """Every API tells of it from now on, and none that it is not live unless another is."""
+        """Every API tells of it from now on, and of its version as live unless another followed."""
         for api in self.apis:
+            live = self.caller.call(api, "GET", "/adapters/live")
             reply = self.caller.call(api, "GET", "/promotions")
             rows = {row["id"]: row for row in reply.body.get("promotions", ())}
-            if reply.status != 200:
+            if live.status != 200 or reply.status != 200:
                 continue
             found = rows.get(made.id)
             if found is None or found["version"] != made.version:
                 told = f"{api} does not tell of promotion {made.id} of version {made.version}"
                 self.ledger.note(Lie(told, reply.at))
+            elif max(rows) == made.id and live.body["version"] != made.version:
+                told = f"{api} has version {live.body['version']} live after promotion {made.id}"
+                self.ledger.note(Lie(told, live.at))

@@ -176,7 +176,7 @@ class Storm:
                 f"{number:>7}  {accepted:4} corrections  {' + '.join(names)}"
                 + (f"  (no chance: {', '.join(missed)})" if missed else "")
             )
-            if not missed:
+            if not missed or not self._calm.rest(self._plan.between):
                 return
             names = missed
 
