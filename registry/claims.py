@@ -72,6 +72,13 @@ def _claim(session: Session, job_id: str, worker: str, now: datetime) -> bool:
         return False
 
 
+def is_any_running(session: Session) -> bool:
+    """Whether a job is in some worker's hands."""
+    return (
+        session.scalar(select(EditJob.id).where(EditJob.status == "running").limit(1)) is not None
+    )
+
+
 def hold_claim(session: Session, job_id: str, attempt: int) -> EditJob:
     """First step of a writing transaction of a running job: nobody takes the job back before it
     ends. Raises ClaimLost.

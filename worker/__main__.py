@@ -14,6 +14,7 @@ from worker.celery_app import add_task, give_up, make_app, nudge, serve
 from worker.compaction import Compaction
 from worker.due_jobs import run_due_jobs
 from worker.errors import NotReady, WorkerStopping
+from worker.hearing import Hearing
 from worker.priority import give_way
 from worker.startup import open_workshop, read_settings
 from worker.sweep import Sweep
@@ -59,9 +60,11 @@ def run(stopping: threading.Event) -> int:
     app = make_app(settings)
     busy = threading.Event()
     warm_up, compaction = WarmUp(workshop), Compaction(workshop)
+    hearing = Hearing()
 
     def run_jobs() -> None:
         busy.set()
+        hearing.settle()
         try:
             run_due_jobs(workshop)
             warm_up.run()
@@ -73,16 +76,21 @@ def run(stopping: threading.Event) -> int:
         stopping.set()
         give_up()
 
+    def wake(job_id: str) -> None:
+        if nudge(app, job_id):
+            hearing.sent()
+
     add_task(app, run_jobs)
     sweep = Sweep(
         engine=workshop.engine,
         store=workshop.store,
         settings=settings,
-        nudge=lambda job_id: nudge(app, job_id),
+        nudge=wake,
         idle=lambda: not busy.is_set(),
         idle_work_is_due=lambda: warm_up.is_due() or compaction.is_due(),
         stopping=stopping,
         on_failure=end,
+        hearing=hearing,
     )
     sweeping = sweep.start()
     log.info("%s edits %s", workshop.name, workshop.base.name)

@@ -55,15 +55,17 @@ def add_task(app: Celery, run_due_jobs: Callable[[], None]) -> None:
     app.task(name=TASK, ignore_result=True)(run_edit_jobs)
 
 
-def nudge(app: Celery, job_id: str) -> None:
+def nudge(app: Celery, job_id: str) -> bool:
     """Wakes a worker. A broker that cannot be reached is logged; the next sweep tries again.
 
-    So is one whose files are damaged (ValueError).
+    So is one whose files are damaged (ValueError). True when the broker has the message.
     """
     try:
         app.send_task(TASK, [job_id], queue=QUEUE, retry=False)
     except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:
         log.warning("no nudge for edit job %s: %s", job_id, error)
+        return False
+    return True
 
 
 def give_up() -> None:

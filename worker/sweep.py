@@ -17,12 +17,13 @@ from sqlalchemy import Engine
 
 from registry.artifacts import ArtifactStore, release_artifacts, unnamed_among_next
 from registry.batches import batches
-from registry.claims import reclaim_expired
+from registry.claims import is_any_running, reclaim_expired
 from registry.edit_jobs import due_jobs
 from registry.errors import DatabaseError, StorageError
 from registry.predictions import drop_predictions, surplus_predictions
 from registry.session import reading, transaction
 from registry.strays import FOLDERS, remove_strays, stray_files
+from worker.hearing import Hearing
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ class Sweep:
 
     `idle_work_is_due` tells whether an idle worker has something to compute ahead. `on_failure` is
     called when the thread ends by a failure that has no name here: without it no job that lost its
-    worker would ever be taken back.
+    worker would ever be taken back. A worker whose `hearing` is lost is of no use either: it ends,
+    and whoever starts it again lets it connect anew.
     """
 
     engine: Engine
@@ -52,7 +54,9 @@ class Sweep:
     idle_work_is_due: Callable[[], bool]
     stopping: threading.Event
     on_failure: Callable[[], None]
+    hearing: Hearing = field(default_factory=Hearing)
     _nudged: dict[str, float] = field(default_factory=dict)  # monotonic seconds by job id
+    _oldest: str | None = None
     _pruned_at: float = -PRUNE_EVERY_SECONDS
     _collected: str = ""
     """Of the files, in order, those up to this hash were looked at."""
@@ -68,14 +72,21 @@ class Sweep:
             while not self.stopping.is_set():
                 try:
                     self.once()
+                    if self.hearing.lost:
+                        return
                     self._leave_mark()
                 except (DatabaseError, StorageError) as error:
                     log.warning("the sweep comes back later: %s", error)
                 self.stopping.wait(EVERY_SECONDS)
         finally:
             if not self.stopping.is_set():
-                log.error("the sweep ended unexpectedly; the worker ends too")
+                log.error("%s; the worker ends too", self._why_it_ended())
                 self.on_failure()
+
+    def _why_it_ended(self) -> str:
+        if self.hearing.lost:
+            return "the broker takes messages for due jobs and nobody hears them"
+        return "the sweep ended unexpectedly"
 
     def once(self) -> None:
         """One round. Raises DatabaseUnavailable, StorageFull, StorageUnavailable."""
@@ -109,8 +120,13 @@ class Sweep:
         """Nudges for each due job, again after a while: messages get lost."""
         with reading(self.engine) as session:
             due = due_jobs(session, datetime.now(UTC))
+            running = is_any_running(session)
         now = time.monotonic()
         self._nudged = {job_id: at for job_id, at in self._nudged.items() if job_id in due}
+        oldest = due[0] if due else None
+        if running or oldest != self._oldest or oldest is None or not self.idle():
+            self.hearing.settle()  # whoever hears takes the oldest first
+        self._oldest = oldest
         if not self.idle():
             return
         for job_id in due:

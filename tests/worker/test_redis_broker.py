@@ -13,7 +13,9 @@ import pytest
 from redis import Redis
 
 from registry.broker import QUEUE, TASK
-from tests.support.running_worker import Desk, WorkerProcesses
+from servers.redis import RedisServer, why_absent
+from tests.support.running_worker import ENDED, Desk, WorkerProcesses
+from tests.support.servers import require_server
 from worker.celery_app import make_app
 from worker.settings import Settings
 
@@ -67,10 +69,10 @@ class Broker:
 
 
 @pytest.fixture
-def broker(redis_url: str, desk: Desk) -> Iterator[Broker]:
-    broker = Broker(redis_url, desk.folder / "data")
-    yield broker
-    broker.client.close()
+def messages(redis_url: str, desk: Desk) -> Iterator[Broker]:
+    messages = Broker(redis_url, desk.folder / "data")
+    yield messages
+    messages.client.close()
 
 
 def sent_by(header: dict[str, Any], pid: int) -> bool:
@@ -78,49 +80,78 @@ def sent_by(header: dict[str, Any], pid: int) -> bool:
 
 
 def test_the_apis_message_reaches_a_worker_which_takes_one_and_acknowledges_it_late(
-    desk: Desk, processes: WorkerProcesses, broker: Broker, redis_url: str
+    desk: Desk, processes: WorkerProcesses, messages: Broker, redis_url: str
 ) -> None:
     job_id = desk.correct(PICTURES).edit_job.id
-    api = broker.nudge_from_the_api(job_id)
-    (sent,) = broker.waiting
+    api = messages.nudge_from_the_api(job_id)
+    (sent,) = messages.waiting
     assert (sent["task"], sent["argsrepr"]) == (TASK, f"['{job_id}']")
 
     worker = processes.start(hold="training", BROKER_URL=redis_url)
     processes.wait_until_held()
-    (held,) = broker.taken
+    (held,) = messages.taken
     assert held["id"] == sent["id"]
     assert sent_by(held, api)
 
     # In the middle of the job: the message is the worker's and not done with, others wait.
-    broker.nudge_from_the_api(job_id, "another")
-    assert [each["id"] for each in broker.taken] == [sent["id"]]
-    assert len(broker.waiting) >= 2
+    messages.nudge_from_the_api(job_id, "another")
+    assert [each["id"] for each in messages.taken] == [sent["id"]]
+    assert len(messages.waiting) >= 2
     processes.go()
     job = processes.wait_until_ended(job_id)
     assert (job.status, job.attempt, job.adapter) == ("succeeded", 1, 1)
-    processes.wait(lambda: broker.empty, "every message to be acknowledged")
+    processes.wait(lambda: messages.empty, "every message to be acknowledged")
     assert desk.versions() == [0, 1]
     assert processes.stop(worker) == 0
 
 
 def test_a_killed_workers_job_is_finished_long_before_its_message_comes_back(
-    desk: Desk, processes: WorkerProcesses, broker: Broker, redis_url: str
+    desk: Desk, processes: WorkerProcesses, messages: Broker, redis_url: str
 ) -> None:
     job_id = desk.correct(PICTURES).edit_job.id
-    broker.nudge_from_the_api(job_id)
+    messages.nudge_from_the_api(job_id)
     worker = processes.start(hold="training", BROKER_URL=redis_url)
     processes.wait_until_held()
     processes.kill(worker)
-    lost = [each["id"] for each in broker.taken]
+    lost = [each["id"] for each in messages.taken]
     assert len(lost) == 1
 
     worker = processes.start(BROKER_URL=redis_url)
     job = processes.wait_until_ended(job_id)
     assert (job.status, job.attempt, job.lost) == ("succeeded", 2, 1)
-    processes.wait(lambda: not broker.waiting, "every other message to be taken")
-    processes.wait(lambda: len(broker.taken) == 1, "every other message to be acknowledged")
-    assert [each["id"] for each in broker.taken] == lost
+    processes.wait(lambda: not messages.waiting, "every other message to be taken")
+    processes.wait(lambda: len(messages.taken) == 1, "every other message to be acknowledged")
+    assert [each["id"] for each in messages.taken] == lost
     assert processes.stop(worker) == 0
+
+
+def test_a_broker_that_restarts_in_the_middle_of_a_job_leaves_nobody_deaf(
+    desk: Desk, processes: WorkerProcesses, tmp_path: Path
+) -> None:
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_REDIS")
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        first = desk.correct(PICTURES).edit_job.id
+        worker = processes.start(hold="training", BROKER_URL=redis.url)
+        processes.wait_until_held()
+        redis.stop()
+        processes.go()
+        assert processes.wait_until_ended(first).status == "succeeded"
+        redis.start()
+        second = desk.correct([("leaf", 7)]).edit_job.id
+        # Either it hears again by itself, or it ends and is started again.
+        processes.wait(
+            lambda: worker.poll() is not None or desk.job(second).status in ENDED, "any effect"
+        )
+        if worker.poll() is not None:
+            assert worker.returncode == 1
+            assert "nobody hears them" in processes.log()
+            processes.start(BROKER_URL=redis.url)
+        assert processes.wait_until_ended(second).status == "succeeded"
+    finally:
+        processes.close()
+        redis.stop()
 
 
 def test_a_job_of_hours_is_neither_stopped_nor_sent_again(redis_url: str, tmp_path: Path) -> None:

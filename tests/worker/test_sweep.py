@@ -17,6 +17,7 @@ from registry.errors import ArtifactMissing, DatabaseUnavailable
 from registry.identity import new_id
 from registry.predictions import NewPrediction, find_prediction, keep_predictions
 from tests.support.database import Memory
+from worker.hearing import DEAF_SECONDS
 from worker.settings import Settings
 from worker.sweep import MARK, NUDGE_AGAIN_SECONDS, Sweep
 
@@ -89,6 +90,42 @@ def test_wakes_an_idle_worker_to_compute_ahead_only_when_no_job_is_due(bench: Be
     job_id = due_job(bench)
     bench.sweep.once()
     assert bench.nudged == [job_id]
+
+
+def unheard_for(bench: Bench, seconds: float) -> None:
+    """As if the first message was sent so long ago."""
+    assert bench.sweep.hearing._since is not None
+    bench.sweep.hearing._since -= seconds
+
+
+def test_ends_the_worker_when_nobody_hears_of_a_due_job(bench: Bench) -> None:
+    due_job(bench)
+    bench.sweep.nudge = lambda _: bench.sweep.hearing.sent()
+    bench.sweep.once()
+    assert not bench.sweep.hearing.lost
+    unheard_for(bench, DEAF_SECONDS)
+    bench.sweep.start().join(timeout=20)
+    assert bench.failed.is_set()
+
+
+def test_somebody_hears_as_long_as_jobs_are_taken_or_none_is_due(bench: Bench) -> None:
+    bench.sweep.nudge = lambda _: bench.sweep.hearing.sent()
+    first = due_job(bench)
+    bench.sweep.once()
+    unheard_for(bench, DEAF_SECONDS)
+    assert bench.memory.claim(now=datetime.now(UTC)) is not None  # elsewhere
+    second = bench.memory.submit({"another": "stop"}, now=LONG_AGO).edit_job.id
+    assert second != first
+    bench.sweep.once()
+    assert not bench.sweep.hearing.lost
+
+
+def test_a_broker_that_takes_no_messages_is_no_sign_of_deafness(bench: Bench) -> None:
+    due_job(bench)
+    bench.sweep.once()  # its messages are refused: `sent` is never called
+    bench.sweep._nudged.clear()
+    bench.sweep.once()
+    assert bench.sweep.hearing._since is None
 
 
 def test_takes_back_a_job_whose_worker_died_and_fails_it_in_the_end(bench: Bench) -> None:
