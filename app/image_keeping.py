@@ -7,6 +7,7 @@ transaction is refused, files that nothing names are removed again, if the datab
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from encoder.images import image_media_type
-from registry.artifacts import ArtifactStore, discard_unkept, keep_artifact
-from registry.errors import ArtifactMissing, DatabaseUnavailable, RegistryError
+from registry.artifacts import ArtifactStore, PutFile, discard_unkept, keep_artifacts
+from registry.errors import ArtifactMissing, DatabaseUnavailable, RegistryError, StorageUnavailable
 from registry.session import transaction
 
 logger = logging.getLogger(__name__)
@@ -35,19 +36,18 @@ def write_with_images(
     Durable once it returns; nothing is on record when it raises, which is whatever ``write``
     raises, or `StorageFull`, `StorageUnavailable`, `DatabaseUnavailable`.
     """
-    digests: list[str] = []
+    digests = [hashlib.sha256(image).hexdigest() for image in images]
     settled = False
     try:
-        digests.extend(store.put(image) for image in images)
+        store.each(store.put, images)
         try:
             outcome = _write(engine, store, images, digests, write)
         except ArtifactMissing:
-            for image in images:
-                store.put(image)
+            store.each(store.put, images)
             outcome = _write(engine, store, images, digests, write)
         settled = True
         return outcome
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, StorageUnavailable):
         settled = True  # it would not answer now either: the files are orphans, to be collected
         raise
     finally:
@@ -73,13 +73,9 @@ def _write(
 ) -> T:
     now = datetime.now(UTC)
     with transaction(engine) as session:
-        for image, digest in zip(images, digests, strict=True):
-            keep_artifact(
-                session,
-                store,
-                digest,
-                size=len(image),
-                media_type=image_media_type(image),
-                now=now,
-            )
+        files = [
+            PutFile(digest, len(image), image_media_type(image))
+            for image, digest in zip(images, digests, strict=True)
+        ]
+        keep_artifacts(session, store, files, now=now)
         return write(session, digests)

@@ -18,42 +18,33 @@ import errno
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
+from registry.addresses import reason_of, shown
 from registry.batches import AT_ONCE, batches
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.found_file import FoundFile
 from registry.local_folder import LOCAL_FAILURES, LocalFolder
+from registry.named_files import named
 from registry.remote_folder import RemoteFolder, failures_of
 from registry.session import take_turn
-from registry.tables import (
-    AdapterRecord,
-    Artifact,
-    ControlImage,
-    Correction,
-    Prediction,
-    SnapshotRecord,
-)
+from registry.tables import Artifact
 
-NAMED_BY: tuple[InstrumentedAttribute[str] | InstrumentedAttribute[str | None], ...] = (
-    Correction.image_sha256,
-    AdapterRecord.digest,
-    SnapshotRecord.digest,
-    ControlImage.image_sha256,
-    Prediction.image_sha256,
-)
-"""The columns whose files must stay."""
+T = TypeVar("T")
+U = TypeVar("U")
+ASKED_AT_ONCE = 8
 SILENT_S = 1.0
 """After a request that nobody answered, how long others are refused instead of waiting as well."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_LOGIN = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
 _HOLD = "hold"
 
 
@@ -66,7 +57,7 @@ class ArtifactStore:
     def __init__(self, url_or_path: str | Path, *, writable: bool = True) -> None:
         """Creates a local folder that is missing. Raises StorageUnavailable."""
         address = str(url_or_path)
-        self.url = _shown(address)
+        self.url = shown(address)
         """Without what a URL may carry to prove who asks."""
         self._silent_until = 0.0
         protocol, separator, path = address.partition("://")
@@ -120,6 +111,14 @@ class ArtifactStore:
         """Remove a file; nothing happens when it is not there. Raises StorageUnavailable."""
         self.remove(_name(sha256))
 
+    def each(self, ask: Callable[[T], U], items: Sequence[T]) -> list[U]:
+        """What a method of this store gives for each item, in order; a remote one is asked several
+        at a time. Raises what the method raises."""
+        if len(items) < 2 or isinstance(self._folder, LocalFolder):
+            return [ask(item) for item in items]
+        with ThreadPoolExecutor(min(len(items), ASKED_AT_ONCE)) as pool:
+            return list(pool.map(ask, items))
+
     def folders(self) -> list[str]:
         """The folders that files may stand in. Raises StorageUnavailable."""
         with self._translated():
@@ -172,7 +171,7 @@ class ArtifactStore:
                 self._silent_until = time.monotonic() + SILENT_S
             if isinstance(problem, OSError) and problem.errno in _FULL:
                 raise StorageFull(self.url, needed) from problem
-            raise StorageUnavailable(self.url, _reason(problem)) from problem
+            raise StorageUnavailable(self.url, reason_of(problem)) from problem
 
 
 def _name(sha256: str) -> str:
@@ -181,18 +180,13 @@ def _name(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"
 
 
-def _shown(text: str) -> str:
-    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
+@dataclass(frozen=True)
+class PutFile:
+    """A file that was put, as its row will describe it."""
 
-
-def _reason(problem: Exception) -> str:
-    """In one line, without what proves who asks."""
-    said = getattr(problem, "strerror", None) or str(problem)
-    if isinstance(problem, TimeoutError):
-        said = "it does not answer in time"
-    if isinstance(problem, PermissionError) and problem.errno is None:  # not the file system's
-        said = f"access is denied ({said})"
-    return _shown(" ".join(said.split())) or type(problem).__name__
+    sha256: str
+    bytes: int
+    media_type: str
 
 
 def keep_artifact(
@@ -204,16 +198,25 @@ def keep_artifact(
     media_type: str,
     now: datetime,
 ) -> None:
-    """Record a file that was put, so that rows of this transaction can name it.
+    """`keep_artifacts` for one."""
+    keep_artifacts(session, store, [PutFile(sha256, size, media_type)], now=now)
 
-    Raises ArtifactMissing when it was released again meanwhile: put it once more.
+
+def keep_artifacts(
+    session: Session, store: ArtifactStore, files: Sequence[PutFile], *, now: datetime
+) -> None:
+    """Record files that were put, so that rows of this transaction can name them.
+
+    Raises ArtifactMissing when one was released again meanwhile: put it once more.
     """
     take_turn(session)
-    if not store.exists(sha256):
-        raise ArtifactMissing(sha256)
-    if session.get(Artifact, sha256) is None:
-        session.add(Artifact(sha256=sha256, bytes=size, media_type=media_type, created_at=now))
-        session.flush()
+    there = store.each(store.exists, [file.sha256 for file in files])
+    for file, is_there in zip(files, there, strict=True):
+        if not is_there:
+            raise ArtifactMissing(file.sha256)
+        if session.get(Artifact, file.sha256) is None:
+            session.add(Artifact(created_at=now, **vars(file)))
+            session.flush()
 
 
 def get_artifact(session: Session, sha256: str) -> Artifact:
@@ -265,16 +268,6 @@ def unnamed_among_next(
     unnamed = select(Artifact.sha256).where(Artifact.sha256.in_(some), ~named())
     last = some[-1] if len(some) == limit else None
     return sorted(session.scalars(unnamed)), last
-
-
-def named() -> ColumnElement[bool]:
-    """Of an artifact's row: whether another row names its file."""
-    return or_(*(exists().where(column == Artifact.sha256) for column in NAMED_BY))
-
-
-def is_named(session: Session, sha256: str) -> bool:
-    """Whether the file must be in the store."""
-    return bool(session.scalar(select(exists().where(Artifact.sha256 == sha256, named()))))
 
 
 def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:

@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import ArtifactStore, is_named, named
+from registry.artifacts import ArtifactStore
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StoreHeld
+from registry.named_files import is_named, named
 from registry.session import reading, take_turn
 from registry.tables import Artifact
 

@@ -77,6 +77,8 @@ class RemoteFolder:
     def write(self, name: str, data: bytes) -> None:
         """Durable when it returns. Never skipped: it mends a damaged object, and it is new again
         for who collects old ones that nothing names."""
+        if len(data) > SLOWEST:  # sending it to nobody would take longer than asking
+            self.prove()
         self._files.pipe_file(self._path(name), data, **self._within(_transfer(len(data))))
 
     def remove(self, name: str) -> None:

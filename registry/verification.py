@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import NAMED_BY, ArtifactStore, is_named
+from registry.artifacts import ArtifactStore
 from registry.backup import THREADS, artifact_pages
 from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.found_file import FoundFile
+from registry.named_files import NAMED_BY, is_named
 from registry.session import reading
 from registry.strays import unrecorded
 from registry.tables import AdapterRecord, Artifact, Promotion

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from registry.artifacts import (
+    ASKED_AT_ONCE,
     ArtifactStore,
     discard_unkept,
     get_artifact,
@@ -26,8 +28,9 @@ from registry.control_sets import NewControlImage, add_control_images, put_contr
 from registry.corrections import list_corrections
 from registry.errors import ArtifactCorrupt, ArtifactMissing, StorageFull, StorageUnavailable
 from registry.label_sets import put_label_set
+from registry.named_files import NAMED_BY
 from registry.predictions import NewPrediction, keep_predictions
-from registry.tables import Artifact
+from registry.tables import Artifact, Row
 from tests.support.database import NOON, Memory, sqlite_memory, together
 from tests.support.places import Place
 from tests.support.waiting import wait_for
@@ -195,6 +198,27 @@ def test_many_threads_may_read_at_once(place: Place) -> None:
     assert read == [bytes([number % 5]) * 10_000 for number in range(20)]
 
 
+def test_what_is_asked_of_many_comes_in_order(place: Place) -> None:
+    store = ArtifactStore(place.url)
+    many = [bytes([number]) for number in range(20)]
+    shas = store.each(store.put, many)
+    assert shas == [hashlib.sha256(data).hexdigest() for data in many]
+    assert store.each(store.exists, [*shas, "a" * 64]) == [True] * 20 + [False]
+    store.delete(shas[7])
+    with pytest.raises(ArtifactMissing) as caught:
+        store.each(store.get, shas)
+    assert caught.value.key == shas[7]
+
+
+@pytest.mark.parametrize("place", ["bucket"], indirect=True)
+def test_a_bucket_is_asked_several_at_a_time(place: Place) -> None:
+    """Or a request with many images would take its many round trips one after another."""
+    everybody = threading.Barrier(ASKED_AT_ONCE, timeout=10)
+    store = ArtifactStore(place.url)
+    asked = store.each(lambda _: everybody.wait() is not None, range(ASKED_AT_ONCE))
+    assert asked == [True] * ASKED_AT_ONCE
+
+
 def test_a_forked_process_reads_too(place: Place) -> None:
     store = ArtifactStore(place.url)
     sha256 = store.put(b"some bytes")
@@ -212,6 +236,16 @@ def test_a_forked_process_reads_too(place: Place) -> None:
 def test_a_file_must_be_stored_before_a_row_names_it(memory: Memory) -> None:
     with pytest.raises(ArtifactMissing), memory.writing() as session:
         keep_artifact(session, memory.store, "b" * 64, size=1, media_type="image/png", now=NOON)
+
+
+def test_every_column_that_points_at_a_file_keeps_it() -> None:
+    pointing = {
+        str(column)
+        for table in Row.metadata.tables.values()
+        for column in table.columns
+        if any(key.column is Artifact.__table__.c.sha256 for key in column.foreign_keys)
+    }
+    assert {str(column.property.columns[0]) for column in NAMED_BY} == pointing
 
 
 def test_a_file_is_released_only_when_no_row_names_it(memory: Memory) -> None:

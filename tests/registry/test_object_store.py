@@ -181,6 +181,20 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(
     wait_for(answers, seconds=20, what="the store to be used again")
 
 
+def test_a_large_file_is_not_sent_to_a_server_that_does_not_answer(
+    object_store: ObjectStoreServer, bucket: str
+) -> None:
+    store = ArtifactStore(bucket)
+    object_store.freeze()
+    try:
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable, match="answer"):
+            store.put(bytes(20_000_000))
+        assert time.monotonic() - began < LONGEST_S
+    finally:
+        object_store.thaw()
+
+
 @pytest.mark.parametrize(
     "url", ["s3://me:geheim@bucket/here", "ftp://me:geheim@127.0.0.1:1/here?token=geheim"]
 )
