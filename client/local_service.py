@@ -56,13 +56,20 @@ def free_port() -> int:
 
 
 class LocalService:
-    """``python -m supervisor`` on a free port over the folder ``data``.
+    """``python -m supervisor`` on a free port over the folder ``data``; or, with ``program="app"``,
+    the API alone, without a worker.
 
     ``settings`` are environment variables (``EMEND_...``); of this process's own only the harmless
     ones are handed on (:func:`environment`). The log goes to ``data/service.log``.
     """
 
-    def __init__(self, data: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        program: str = "supervisor",
+    ) -> None:
         self.log = data / "service.log"
         self.url = f"http://127.0.0.1:{free_port()}"
         own = {"EMEND_DATA": str(data), "EMEND_PORT": self.url.rsplit(":", 1)[1]}
@@ -71,7 +78,7 @@ class LocalService:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 # The guard ends the service when this process ends, however it ends.
-                [sys.executable, "-m", "supervisor.guard", "supervisor"],
+                [sys.executable, "-m", "supervisor.guard", program],
                 stdin=subprocess.PIPE,
                 env=environment(os.environ, own),
                 stdout=output,
@@ -109,9 +116,11 @@ class LocalService:
 
 
 @contextmanager
-def local_service(data: Path, settings: Mapping[str, str] | None = None) -> Iterator[EmendClient]:
+def local_service(
+    data: Path, settings: Mapping[str, str] | None = None, *, program: str = "supervisor"
+) -> Iterator[EmendClient]:
     """A client of a :class:`LocalService` that runs as long as the context."""
-    running = LocalService(data, settings)
+    running = LocalService(data, settings, program=program)
     try:
         with EmendClient(running.url) as service:
             running.wait_ready(service)

@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
 from benchmark.growth import report
-from benchmark.growth.history import PER_VERSION, History
-from benchmark.growth.measure import ALLOWED_RATIO, NOISE_MS, Measured, measure
+from benchmark.growth.history import BASE_DIGEST, PER_VERSION, History
+from benchmark.growth.measure import ALLOWED_RATIO, NOISE_MS, Measured, measure_twice
 from benchmark.growth.operations import Seeded
+from benchmark.growth.over_http import NOISE_MS as HTTP_NOISE_MS
+from benchmark.growth.over_http import SETTINGS, Asked, measure_requests
 from benchmark.growth.reading import ONCE_A_JOB, READING
 from benchmark.growth.seed import DatabaseNotEmpty, seconds_to_migrate, seed_database, size_of
 from benchmark.growth.writing import BY_REQUEST, WRITING
 from benchmark.loop import commit, say
+from client import EmendError, ServiceEnded
+from encoder.clip import load_encoder
 from registry.artifacts import ArtifactStore
 from registry.errors import RegistryError
 from servers.errors import ServerFailed
@@ -38,11 +40,20 @@ OPERATIONS = (*READING, *WRITING, *BY_REQUEST, *ONCE_A_JOB)
 
 
 @dataclass(frozen=True)
-class Place:
-    """A seeded database and what it took."""
+class Found:
+    """What a run found; `asked` is empty where no request was measured."""
 
-    seeded: Seeded
-    facts: dict[str, Any]
+    measured: Sequence[Measured]
+    looked_at_again: Sequence[str]
+    asked: Sequence[Asked]
+    sizes: dict[str, dict[str, Any]]
+
+    @property
+    def grown(self) -> list[str]:
+        """Names of what must be flat and is not."""
+        return [one.operation.name for one in self.measured if one.grew] + [
+            one.name for one in self.asked if one.grew
+        ]
 
 
 @contextmanager
@@ -55,10 +66,10 @@ def databases(urls: Sequence[str] | None) -> Iterator[Sequence[str]]:
         yield [create_database(server, name) for name in ("small", "large")]
 
 
-def fill(url: str, history: History, folder: Path) -> Place:
-    """Seed one database. Raises DatabaseNotEmpty, RegistryError."""
-    store, began = ArtifactStore(folder), time.monotonic()
-    engine: Engine = seed_database(url, history, store, say=say)
+def fill(url: str, history: History, folder: Path) -> tuple[Seeded, dict[str, Any]]:
+    """Seed one database; and what that took. Raises DatabaseNotEmpty, RegistryError."""
+    store, began = ArtifactStore(folder / "artifacts"), time.monotonic()
+    engine = seed_database(url, history, store, say=say)
     facts = {
         "corrections": history.corrections,
         "adapters": history.versions,
@@ -67,26 +78,53 @@ def fill(url: str, history: History, folder: Path) -> Place:
         "database_bytes": size_of(url),
     }
     say(f"{facts}")
-    return Place(Seeded(history, engine, store, random.Random(history.seed)), facts)
+    return Seeded(history, engine, store, folder, random.Random(history.seed)), facts
 
 
-def run(
-    urls: Sequence[str], sizes: Sequence[int], *, seed: int, rounds: int
-) -> tuple[list[Measured], dict[str, Any]]:
-    """Both databases filled and measured. Raises DatabaseNotEmpty, RegistryError."""
+def run(urls: Sequence[str], sizes: Sequence[int], *, seed: int, rounds: int, http: bool) -> Found:
+    """Both databases filled and measured.
+
+    Raises DatabaseNotEmpty, RegistryError, ServiceEnded, EmendError.
+    """
+    base = load_encoder(SETTINGS["EMEND_ENCODER"]).base_digest if http else BASE_DIGEST
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emend-growth-")))
-        places = []
+        filled = []
         for url, corrections in zip(urls, sizes, strict=True):
-            history = History(corrections // PER_VERSION, seed)
-            place = fill(url, history, folder / str(corrections))
-            stack.callback(place.seeded.engine.dispose)
-            places.append(place)
-        small, large = places
-        measured = measure(OPERATIONS, small.seeded, large.seeded, rounds=rounds)
-        for url, place in zip(urls, places, strict=True):
-            place.facts["seconds_to_migrate"] = seconds_to_migrate(url)
-    return measured, {"small": small.facts, "large": large.facts}
+            history = History(corrections // PER_VERSION, seed, base)
+            filled.append(fill(url, history, folder / str(corrections)))
+            stack.callback(filled[-1][0].engine.dispose)
+        (small, _), (large, _) = filled
+        measured, looked_at_again = measure_twice(OPERATIONS, small, large, rounds=rounds)
+        asked = []
+        if http:
+            places = list(zip(urls, (small, large), strict=True))
+            asked = measure_requests(places, rounds=rounds)
+        for url, (_, facts) in zip(urls, filled, strict=True):
+            facts["seconds_to_migrate"] = seconds_to_migrate(url)
+    names = ("small", "large")
+    sizes_found = {name: facts for name, (_, facts) in zip(names, filled, strict=True)}
+    return Found(measured, looked_at_again, asked, sizes_found)
+
+
+def write(found: Found, folder: Path, **about: Any) -> None:
+    """The numbers as JSON, the plans as text."""
+    facts = {
+        **about,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "allowed_p95_ratio": ALLOWED_RATIO,
+        "noise_ms": NOISE_MS,
+        "http_noise_ms": HTTP_NOISE_MS,
+        **found.sizes,
+        "grown": found.grown,
+        "looked_at_again": found.looked_at_again,
+        "operations": [one.facts() for one in found.measured],
+        "requests": [one.facts() for one in found.asked],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "growth.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "growth-plans.txt").write_text(report.plans(found.measured))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,36 +139,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--corrections", nargs=2, type=int, default=(10_000, 1_000_000))
     parser.add_argument("--rounds", type=int, default=200, help="how often each is measured")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--http", action=argparse.BooleanOptionalAction, default=True, help="requests too"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
-    tree = commit()
-    say(f"seed {options.seed}")
+    tree, seed, rounds = commit(), options.seed, options.rounds
+    say(f"seed {seed}")
     try:
         with databases(options.database_url) as urls:
-            measured, sizes = run(
-                urls, options.corrections, seed=options.seed, rounds=options.rounds
-            )
-    except (DatabaseNotEmpty, RegistryError, ServerFailed) as problem:
+            found = run(urls, options.corrections, seed=seed, rounds=rounds, http=options.http)
+    except (DatabaseNotEmpty, RegistryError, ServerFailed, ServiceEnded, EmendError) as problem:
         print(f"benchmark stopped: {problem}", file=sys.stderr)
         return 1
-    grown = [one.operation.name for one in measured if one.grew]
-    facts = {
-        "seed": options.seed,
-        "commit": tree,
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-        "allowed_p95_ratio": ALLOWED_RATIO,
-        "noise_ms": NOISE_MS,
-        **sizes,
-        "grown": grown,
-        "operations": [one.facts() for one in measured],
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "growth.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (options.out / "growth-plans.txt").write_text(report.plans(measured))
-    print(report.table(measured))
-    print(f"grown: {', '.join(grown) or 'nothing'}")
-    return 1 if grown else 0
+    write(found, options.out, seed=seed, commit=tree, rounds=rounds)
+    print(report.table(found.measured), report.requests(found.asked), sep="\n\n")
+    print(f"grown: {', '.join(found.grown) or 'nothing'}")
+    return 1 if found.grown else 0
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class History:
 
     versions: int
     seed: int
+    base_digest: str = BASE_DIGEST
 
     @property
     def settled(self) -> int:

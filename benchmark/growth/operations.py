@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
@@ -26,6 +27,8 @@ class Seeded:
     history: History
     engine: Engine
     store: ArtifactStore
+    folder: Path
+    """For what a process on it keeps besides."""
     chance: random.Random
     memory: dict[str, Any] = field(default_factory=dict)
     """What a process would remember between two calls."""

@@ -6,6 +6,7 @@ Rows looked at are the growth that no quiet machine is needed to see: they are t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ def _listening(connection: Connection, plans: Plans) -> Iterator[None]:
             own.execute("ROLLBACK TO SAVEPOINT before_the_plan")
         explaining = False
         plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
-        plans.texts.append("\n".join([_one_line(statement), *_lines(plan, 1)]))
+        plans.texts.append("\n".join([shown(statement), *_lines(plan, 1)]))
         plans.rows += _rows(plan)
 
     event.listen(connection, "before_cursor_execute", before)
@@ -75,8 +76,14 @@ def _listening(connection: Connection, plans: Plans) -> Iterator[None]:
         event.remove(connection, "before_cursor_execute", before)
 
 
-def _one_line(statement: str, longest: int = 300) -> str:
-    text = " ".join(statement.split())
+def shown(statement: str) -> str:
+    """A statement as a person reads it: no long lists of columns or of parameters."""
+    text = re.sub(r"%\(\w+\)s(::[A-Z ]+\b)?", "?", " ".join(statement.split()))
+    text = re.sub(r"\(\?(, \?)+\)", "(?, …)", text)
+    return re.sub(r"SELECT (?:(?! FROM ).){80,} FROM ", "SELECT … FROM ", text)
+
+
+def _cut(text: str, longest: int = 120) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
@@ -107,6 +114,6 @@ def _lines(plan: dict[str, Any], depth: int) -> Iterator[str]:
     yield "  " * depth + " ".join(said)
     for kind in ("Index Cond", "Recheck Cond", "Filter", "Rows Removed by Filter"):
         if kind in plan:
-            yield "  " * (depth + 2) + f"{kind}: {_one_line(str(plan[kind]), 200)}"
+            yield "  " * (depth + 2) + f"{kind}: {_cut(str(plan[kind]))}"
     for child in plan.get("Plans", ()):
         yield from _lines(child, depth + 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from benchmark.growth.history import BASE_DIGEST
 from benchmark.growth.operations import Operation, Seeded
 from registry.adapters import NewAdapter, record_adapter
 from registry.artifacts import keep_artifact
@@ -35,7 +34,7 @@ def _submit(
         session,
         items,
         replace=replace,
-        base_digest=BASE_DIGEST,
+        base_digest=seeded.history.base_digest,
         batch=1_000,
         wait=timedelta(seconds=5),
         now=seeded.history.now,
@@ -109,7 +108,7 @@ def _conclude(session: Session, seeded: Seeded, fitted: tuple[EditJob, list[str]
         seed=job.seed,
         base_name="long-life",
         base_pretrained=None,
-        base_digest=BASE_DIGEST,
+        base_digest=seeded.history.base_digest,
         digest=seeded.store.put(NEW_ADAPTER),
         bytes=len(NEW_ADAPTER),
         parameters=1,
@@ -147,7 +146,9 @@ def _start(session: Session, seeded: Seeded, _: Any) -> None:
     held.open = False  # what stands in the way of taking up what came to nothing
     session.flush()
     now = seeded.history.now
-    start_job(session, method="lorsu", config={}, seed=0, base_digest=BASE_DIGEST, now=now)
+    start_job(
+        session, method="lorsu", config={}, seed=0, base_digest=seeded.history.base_digest, now=now
+    )
 
 
 WRITING = (

@@ -15,12 +15,14 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from benchmark.growth.__main__ import OPERATIONS, main
+from benchmark.growth.__main__ import OPERATIONS, fill, main
 from benchmark.growth.history import BASE_DIGEST, LEFT_OVER, History
 from benchmark.growth.measure import Measured, Timing, plans_of
 from benchmark.growth.operations import Operation, Seeded
-from benchmark.growth.plans import Plans
+from benchmark.growth.over_http import measure_requests
+from benchmark.growth.plans import Plans, shown
 from benchmark.growth.seed import seed_database
+from encoder.clip import load_encoder
 from registry import schema
 from registry.artifacts import ArtifactStore, unnamed_artifacts
 from registry.corrections import get_correction, job_corrections
@@ -50,10 +52,11 @@ def both(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequ
     found = []
     for versions in (SMALLER, VERSIONS):
         history = History(versions, SEED)
-        store = ArtifactStore(tmp_path_factory.mktemp("files"))
+        folder = tmp_path_factory.mktemp("files")
+        store = ArtifactStore(folder)
         url = create_database(server, f"seeded_{versions}")
         engine = seed_database(url, history, store, say=print)
-        found.append(Seeded(history, engine, store, random.Random(SEED)))
+        found.append(Seeded(history, engine, store, folder, random.Random(SEED)))
     yield found
     for each in found:
         each.engine.dispose()
@@ -156,15 +159,39 @@ def test_without_its_index_an_operation_looks_at_many(
 
 def test_a_tiny_run_reports_every_operation(server: str, tmp_path: Path) -> None:
     urls = [create_database(server, name) for name in ("small", "large")]
-    arguments = ["--corrections", "500", "1000", "--rounds", "2", "--out", str(tmp_path)]
+    arguments = [
+        "--corrections",
+        "500",
+        "1000",
+        "--rounds",
+        "2",
+        "--no-http",
+        "--out",
+        str(tmp_path),
+    ]
     ended = main(["--database-url", *urls, *arguments])
     facts = json.loads((tmp_path / "growth.json").read_text())
     assert ended == (1 if facts["grown"] else 0)
     assert [one["operation"] for one in facts["operations"]] == [one.name for one in OPERATIONS]
     assert facts["large"]["corrections"] == 1_260
+    assert facts["large"]["seconds_to_migrate"].keys() >= {"0004_growth"}
     plans = (tmp_path / "growth-plans.txt").read_text()
     assert "Index Scan using pk_corrections on corrections" in plans
     assert all(f"== {one.name}: " in plans for one in OPERATIONS)
+
+
+def test_requests_are_measured_on_both_databases(server: str, tmp_path: Path) -> None:
+    base = load_encoder("bundled").base_digest
+    places = []
+    for versions in (5, 10):
+        url = create_database(server, f"asked_{versions}")
+        seeded, _ = fill(url, History(versions, SEED, base), tmp_path / str(versions))
+        places.append((url, seeded))
+    asked = measure_requests(places, rounds=1)
+    for _, seeded in places:
+        seeded.engine.dispose()
+    assert {one.name for one in asked} >= {"GET /corrections", "GET /edit-jobs", "GET /adapters"}
+    assert all(one.small.count == one.large.count == 1 for one in asked)
 
 
 def test_a_database_that_is_not_empty_is_left_alone(
@@ -176,6 +203,16 @@ def test_a_database_that_is_not_empty_is_left_alone(
     assert main(["--database-url", *urls, "--out", str(tmp_path)]) == 1
     assert "name an empty one" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_statement_is_shown_as_a_person_reads_it() -> None:
+    columns = ", ".join(f"corrections.column_{number}" for number in range(9))
+    statement = (
+        f"SELECT {columns} \nFROM corrections \nWHERE corrections.id IN (%(id_1_1)s::VARCHAR,"
+        " %(id_1_2)s::VARCHAR) AND corrections.created_at < %(at)s::TIMESTAMP WITH TIME ZONE"
+    )
+    said = "SELECT … FROM corrections WHERE corrections.id IN (?, …) AND corrections.created_at < ?"
+    assert shown(statement) == said
 
 
 @pytest.mark.parametrize(
