@@ -18,6 +18,7 @@ from worker.hearing import Hearing
 from worker.priority import give_way
 from worker.startup import open_workshop, read_settings
 from worker.sweep import Sweep
+from worker.turns import Turns
 from worker.warm_up import WarmUp
 
 log = logging.getLogger("worker")
@@ -58,35 +59,34 @@ def run(stopping: threading.Event) -> int:
     settings = read_settings()
     workshop = open_workshop(settings, stopping)
     app = make_app(settings)
-    busy = threading.Event()
     warm_up, compaction = WarmUp(workshop), Compaction(workshop)
     hearing = Hearing()
 
     def run_jobs() -> None:
-        busy.set()
         hearing.settle()
-        try:
-            run_due_jobs(workshop)
-            warm_up.run()
-            compaction.run()
-        finally:
-            busy.clear()
+        run_due_jobs(workshop)
+        warm_up.run()
+        compaction.run()
 
     def end() -> None:
         stopping.set()
         give_up()
 
-    def wake(job_id: str) -> None:
-        if nudge(app, job_id):
+    def wake(job_id: str) -> bool:
+        taken = nudge(app, job_id)
+        if taken:
             hearing.sent()
+        return taken
 
-    add_task(app, run_jobs)
+    turns = Turns(run_jobs)
+    add_task(app, turns.run)
     sweep = Sweep(
         engine=workshop.engine,
         store=workshop.store,
         settings=settings,
         nudge=wake,
-        idle=lambda: not busy.is_set(),
+        run_aside=turns.run_aside,
+        idle=lambda: not turns.busy,
         idle_work_is_due=lambda: warm_up.is_due() or compaction.is_due(),
         stopping=stopping,
         on_failure=end,
@@ -99,6 +99,7 @@ def run(stopping: threading.Event) -> int:
     finally:
         stopping.set()
         sweeping.join()
+        turns.join()
         workshop.engine.dispose()
 
 

@@ -19,6 +19,7 @@ from registry.broker import QUEUE, TASK, broker_settings
 from registry.errors import BrokerError, SecretError
 from worker.errors import NotReady
 from worker.file_broker import broker_url
+from worker.redis_broker import use_transport
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def make_app(settings: Settings) -> Celery:
         configuration = broker_settings(settings.broker_location, settings.data)
     except (BrokerError, SecretError, OSError) as error:
         raise NotReady(str(error)) from error
+    use_transport()
     if settings.broker_url is None:
         configuration["broker_url"] = broker_url()
         configuration["broker_transport_options"]["polling_interval"] = POLL_EVERY_SECONDS
@@ -56,10 +58,8 @@ def add_task(app: Celery, run_due_jobs: Callable[[], None]) -> None:
 
 
 def nudge(app: Celery, job_id: str) -> bool:
-    """Wakes a worker. A broker that cannot be reached is logged; the next sweep tries again.
-
-    So is one whose files are damaged (ValueError). True when the broker has the message.
-    """
+    """Wakes a worker; whether the broker took it. One that cannot be reached is logged, and so is
+    one whose files are damaged (ValueError)."""
     try:
         app.send_task(TASK, [job_id], queue=QUEUE, retry=False)
     except (OperationalError, KombuError, ChannelError, OSError, ValueError) as error:

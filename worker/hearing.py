@@ -1,8 +1,8 @@
 """Does anybody still hear the broker's messages?
 
-A broker that goes away in the middle of a job and comes back can leave Celery's loop waiting on a
-connection that is closed. Nothing fails then: messages are sent, and nobody takes them. It shows in
-the database only, where jobs are due and none runs.
+A loop that waits on a connection which is closed does not fail, nor does a broker that hangs:
+messages are sent, and nobody takes them. It shows in the database only, where jobs are due and none
+runs.
 """
 
 from __future__ import annotations

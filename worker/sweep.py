@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -38,18 +39,20 @@ PAUSE_SECONDS = 0.02
 
 @dataclass
 class Sweep:
-    """`idle` tells whether this process runs no job; a busy worker needs no waking.
+    """`idle` tells whether this process runs no job; a busy worker needs no waking. `nudge` tells
+    whether the broker took it. Where nudges come to nothing, because the broker takes none or
+    nobody hears them, `run_aside` runs what is due.
 
     `idle_work_is_due` tells whether an idle worker has something to compute ahead. `on_failure` is
     called when the thread ends by a failure that has no name here: without it no job that lost its
-    worker would ever be taken back. A worker whose `hearing` is lost is of no use either: it ends,
-    and whoever starts it again lets it connect anew.
+    worker would ever be taken back.
     """
 
     engine: Engine
     store: ArtifactStore
     settings: Settings
-    nudge: Callable[[str], None]
+    nudge: Callable[[str], bool]
+    run_aside: Callable[[], None]
     idle: Callable[[], bool]
     idle_work_is_due: Callable[[], bool]
     stopping: threading.Event
@@ -72,21 +75,14 @@ class Sweep:
             while not self.stopping.is_set():
                 try:
                     self.once()
-                    if self.hearing.lost:
-                        return
                     self._leave_mark()
                 except (DatabaseError, StorageError) as error:
                     log.warning("the sweep comes back later: %s", error)
                 self.stopping.wait(EVERY_SECONDS)
         finally:
             if not self.stopping.is_set():
-                log.error("%s; the worker ends too", self._why_it_ended())
+                log.error("the sweep ended unexpectedly; the worker ends too")
                 self.on_failure()
-
-    def _why_it_ended(self) -> str:
-        if self.hearing.lost:
-            return "the broker takes messages for due jobs and nobody hears them"
-        return "the sweep ended unexpectedly"
 
     def once(self) -> None:
         """One round. Raises DatabaseUnavailable, StorageFull, StorageUnavailable."""
@@ -129,12 +125,21 @@ class Sweep:
         self._oldest = oldest
         if not self.idle():
             return
-        for job_id in due:
-            if now - self._nudged.get(job_id, -NUDGE_AGAIN_SECONDS) >= NUDGE_AGAIN_SECONDS:
-                self._nudged[job_id] = now
-                self.nudge(job_id)
-        if not due and self.idle_work_is_due():
+        if due:
+            self._wake_for(due, now)
+        elif self.idle_work_is_due():
             self.nudge("none")
+
+    def _wake_for(self, due: Sequence[str], now: float) -> None:
+        """One nudge that fails is enough to know how others would fare, and slowly."""
+        taken = True
+        for job_id in due:
+            if taken and now - self._nudged.get(job_id, -math.inf) >= NUDGE_AGAIN_SECONDS:
+                self._nudged[job_id] = now
+                taken = self.nudge(job_id)
+        if not taken or self.hearing.lost:
+            self.hearing.settle()
+            self.run_aside()
 
     def prune(self) -> None:
         """Lets go of predictions that are too old or too many, and of their images."""
