@@ -14,16 +14,15 @@ from sqlalchemy.orm import joinedload
 from chaos.caller import Caller, Reply
 from chaos.stack import Stack
 from registry.artifacts import ArtifactStore
-from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.session import open_database, reading
 from registry.tables import (
     AdapterCorrection,
     AdapterRecord,
-    Artifact,
     Correction,
     EditJob,
     Promotion,
 )
+from registry.verification import verify
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,15 @@ def gather(stack: Stack, caller: Caller, corrections: Iterable[str]) -> Evidence
     engine = open_database(stack.database_url)
     try:
         rows = _rows(engine)
-        damaged, files = _damaged(engine, ArtifactStore(stack.artifacts))
+        checked = verify(engine, ArtifactStore(stack.artifacts))
     finally:
         engine.dispose()
     told = {
         name: _told(caller.call(stack.apis[turn % len(stack.apis)], "GET", f"/corrections/{name}"))
         for turn, name in enumerate(corrections)
     }
-    return Evidence(*rows, damaged=damaged, files=files, told=told)
+    damaged = tuple(f"{one.kind} {one.subject}: {one.detail}" for one in checked.findings)
+    return Evidence(*rows, damaged=damaged, files=checked.files, told=told)
 
 
 def _told(reply: Reply) -> tuple[int | None, str, str]:
@@ -169,20 +169,3 @@ def _correction(row: Correction) -> CorrectionFacts:
 def _job(row: EditJob) -> JobFacts:
     reason = (row.report or {}).get("reason") or (row.error or {}).get("detail")
     return JobFacts(row.id, row.status, row.adapter, reason, row.cancel_requested)
-
-
-def _damaged(engine: Engine, store: ArtifactStore) -> tuple[tuple[str, ...], int]:
-    """Every file on record is read; reading checks its checksum."""
-    with reading(engine) as session:
-        names = list(session.scalars(select(Artifact.sha256)))
-        recorded = set(names)
-        named = set(session.scalars(select(AdapterRecord.digest)))
-        images = session.scalars(select(Correction.image_sha256))
-        named.update(image for image in images if image is not None)
-    damaged = [f"{name} is named by a row and is not on record" for name in named - recorded]
-    for name in names:
-        try:
-            store.get(name)
-        except (ArtifactMissing, ArtifactCorrupt) as problem:
-            damaged.append(str(problem))
-    return tuple(damaged), len(names)

@@ -96,7 +96,7 @@ class Storm:
         self._duplicator = Duplicator(stack.broker_url)
 
     def run(self) -> Outcome:
-        """Raises TimeoutError where the stack does not get ready, or its queue not empty."""
+        """Raises TimeoutError where the stack does not get ready."""
         pool = self._prepare()
         self._lookout.start()
         self._duplicator.start()
@@ -181,11 +181,15 @@ class Storm:
             names = missed
 
     def _reach_the_number(self) -> None:
-        wait_until(
-            lambda: self._ledger.count_accepted() >= self._plan.corrections,
-            seconds=DRAIN_SECONDS,
-            what=f"{self._plan.corrections} accepted corrections",
-        )
+        """Bounded, as the draining."""
+        try:
+            wait_until(
+                lambda: self._ledger.count_accepted() >= self._plan.corrections,
+                seconds=DRAIN_SECONDS,
+                what=f"{self._plan.corrections} accepted corrections",
+            )
+        except TimeoutError as late:
+            self._say(str(late))
 
     def _take_stock(self) -> Outcome:
         """The audit, once nothing is under way; what came to nothing is tried once more before."""
@@ -204,6 +208,8 @@ class Storm:
         )
         deaths = list(self._stack.deaths)
         violations += apis_live(deaths, self._stack.apis)
+        if len(accepted) < self._plan.corrections:
+            violations.append(Violation("corrections flow", f"{len(accepted)} were accepted"))
         return Outcome(
             ledger=self._ledger,
             evidence=evidence,
@@ -217,7 +223,11 @@ class Storm:
         )
 
     def _drain(self) -> None:
-        wait_until(self._empty, seconds=DRAIN_SECONDS, what="the queue to be empty")
+        """Bounded: what is still under way after that is found by the audit."""
+        try:
+            wait_until(self._empty, seconds=DRAIN_SECONDS, what="the queue to be empty")
+        except TimeoutError as late:
+            self._say(str(late))
 
     def _empty(self) -> bool:
         try:
