@@ -20,7 +20,7 @@ from chaos.stack import POSTGRES, REDIS, Window
 from chaos.tiny_encoder import tiny_folder
 from client.local_service import environment
 from registry import schema
-from servers.ports import free_port
+from servers.ports import lasting_port
 from servers.postgres import PostgresServer, create_database
 from servers.redis import RedisServer
 
@@ -56,7 +56,7 @@ class LocalStack:
         self.broker_url = self._redis.url
         self.apis = tuple(f"api-{number + 1}" for number in range(apis))
         self.workers = tuple(f"worker-{number + 1}" for number in range(workers))
-        self._urls = {api: f"http://127.0.0.1:{free_port()}" for api in self.apis}
+        self._urls = {api: f"http://127.0.0.1:{lasting_port()}" for api in self.apis}
         artifacts = folder / "artifacts"
         artifacts.mkdir()
         self.artifacts = str(artifacts)

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from servers.errors import ServerFailed
-from servers.ports import free_port
+from servers.ports import lasting_port
 from servers.waiting import wait_until
 
 START_SECONDS = 30
@@ -58,7 +58,7 @@ class PostgresServer:
             raise ServerFailed("PostgreSQL", str(why_absent()))
         self._binaries = binaries
         self.folder = folder
-        self.port = free_port()
+        self.port = lasting_port()
         self.url = f"postgresql://{USER}@127.0.0.1:{self.port}"
         """Without a database name."""
         self.process: subprocess.Popen[bytes] | None = None

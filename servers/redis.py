@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from servers.errors import ServerFailed
-from servers.ports import free_port
+from servers.ports import lasting_port
 from servers.waiting import wait_until
 
 START_SECONDS = 20
@@ -32,7 +32,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, *, password: str | None = None) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = lasting_port()
         self.password = password
         login = f":{password}@" if password else ""
         self.url = f"redis://{login}127.0.0.1:{self.port}/0"
