@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +13,17 @@ import pytest
 from redis import Redis
 
 from app.edit_queue import EditQueue
+from registry import schema
 from registry.broker import QUEUE
+from servers.postgres import create_database, started_server
+from servers.postgres import why_absent as why_no_postgres
 from servers.redis import RedisServer, why_absent
 from tests.support.freezing import frozen
-from tests.support.running_worker import Desk, WorkerProcesses
+from tests.support.running_worker import Desk, WorkerProcesses, open_desk
 from tests.support.servers import require_server
 from tests.support.waiting import wait_for
 
+LEASE_SECONDS = 1.0  # of a desk's workers
 PICTURES = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 
 
@@ -106,3 +111,32 @@ def test_a_worker_that_was_frozen_in_training_writes_nothing_when_it_wakes_up(
     again = desk.correct([("leaf", 7)]).edit_job.id
     assert processes.wait_until_ended(again).status == "succeeded"
     assert processes.stop(first) == 0
+
+
+def test_a_database_that_was_frozen_for_longer_than_the_lease_gets_each_job_once(
+    tmp_path: Path,
+) -> None:
+    """Whichever worker's beat or sweep comes first when it wakes up: one of them goes on."""
+    require_server(why_no_postgres(), demanded_by="EMEND_REQUIRE_POSTGRES")
+    with started_server() as server, ExitStack() as until_stopped:
+        database = create_database(server.url, "emend")
+        schema.upgrade(database)
+        desk = until_stopped.enter_context(open_desk(tmp_path, database_url=database))
+        processes = WorkerProcesses(desk)
+        until_stopped.callback(processes.close)
+        job_id = desk.correct(PICTURES).edit_job.id
+        processes.start(hold="training", deaf=True)
+        processes.wait_until_held()
+        other = processes.start()
+        processes.wait(lambda: processes.log().count(" edits ") == 2, "the other worker")
+        assert server.process is not None
+        with frozen(server.process.pid):
+            threading.Event().wait(3 * LEASE_SECONDS)
+        processes.go()
+        job = processes.wait_until_ended(job_id)
+        assert job.status == "succeeded"
+        assert (desk.versions(), desk.promoted()) == ([0, 1], [0, 1])
+        again = desk.correct([("leaf", 7)]).edit_job.id
+        assert processes.wait_until_ended(again).status == "succeeded"
+        assert desk.promoted() == [0, 1, 2]
+        assert processes.stop(other) == 0
