@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,13 +104,17 @@ class Asked:
     answer: httpx.Response
 
 
-def _ask_at_once(api: ApiProcess, *, first: int, count: int = AT_ONCE) -> list[Asked]:
-    """Requests of every kind, all at the same time; their pictures are numbered from `first`."""
-    barrier = threading.Barrier(count)
+def _ask_at_once(
+    api: ApiProcess, *, first: int, before: Callable[[], object] | None = None
+) -> list[Asked]:
+    """Requests of every kind, all at the same time, on open connections, right after `before`;
+    their pictures are numbered from `first`."""
+    barrier = threading.Barrier(AT_ONCE, action=before)
 
     def ask(index: int) -> Asked:
         kind = EVERY_KIND[index % len(EVERY_KIND)]
         with httpx.Client(base_url=api.url, timeout=60) as http:
+            http.get("/health/live")
             barrier.wait()
             began = time.monotonic()
             answer = kind(http, first + index)
@@ -118,8 +123,8 @@ def _ask_at_once(api: ApiProcess, *, first: int, count: int = AT_ONCE) -> list[A
         name = "/classify inline" if kind is _classify else f"{answer.request.method} {path}"
         return Asked(name.removeprefix("GET "), seconds, answer)
 
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(ask, range(count)))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(ask, range(AT_ONCE)))
 
 
 def _check(asked: list[Asked], server: PostgresServer) -> None:
@@ -159,8 +164,12 @@ def _pid(server: PostgresServer) -> int:
 def test_a_frozen_database_costs_nobody_more_than_five_seconds_and_loses_nothing(
     api: ApiProcess, server: PostgresServer
 ) -> None:
-    with frozen(_pid(server)):
-        _check(_ask_at_once(api, first=1000), server)  # found out by these
+    with ExitStack() as until_thawed:
+
+        def freeze() -> None:
+            until_thawed.enter_context(frozen(_pid(server)))
+
+        _check(_ask_at_once(api, first=1000, before=freeze), server)  # found out by these
         assert api.status() == 503
         again = _ask_at_once(api, first=2000)  # known by now
         _check(again, server)
