@@ -77,6 +77,14 @@ class Stack:
         listed = self.run("ps", "--format", "{{.Name}}", *([service] if service else [])).stdout
         return sorted(listed.split())
 
+    def said_by(self, container: str) -> str:
+        """What it wrote to either stream."""
+        command = ["docker", "logs", container]
+        merged = subprocess.STDOUT
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=merged, text=True, check=True
+        ).stdout
+
     def inspect(self, container: str) -> dict[str, Any]:
         (found,) = json.loads(docker("inspect", container))
         description: dict[str, Any] = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def test_secrets_of_an_own_folder_are_used(fresh: Stack, tmp_path: Path) -> None
     for name in ("database", "broker"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "password").write_text(f"{name}: a phrase of my own")
-        os.chmod(folder / "password", 0o444)
+        (folder / "password").write_text(f'{name}: a "phrase" of $my own, with \\ and %41\n')
         own[f"EMEND_{name.upper()}_SECRET"] = str(folder)
     fresh.up(**own)
     with EmendClient(fresh.url) as client:
