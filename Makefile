@@ -25,8 +25,13 @@ serve: setup ## Run the service on http://127.0.0.1:8000 until Ctrl-C
 test: setup ## Run the whole test suite
 	@$(PY) -m pytest $(ARGS)
 
-test-compose: setup ## Build the stack and run its tests on a Docker engine
-	@$(PY) -m pytest -m compose tests/deployment/compose $(ARGS)
+test-compose: setup ## Build the stack and run its tests on a Docker engine; without one, the scenario on local processes
+	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
+	  $(PY) -m pytest -m compose tests/deployment/compose $(ARGS); \
+	else \
+	  echo "No Docker engine with Compose answers here: the scenario runs on local processes."; \
+	  $(PY) -m pytest tests/deployment/test_local_stack.py $(ARGS); \
+	fi
 
 check: setup ## Formatting, lint, types, import contracts, Dockerfiles
 	@$(VENV)/bin/ruff format --check .

@@ -47,7 +47,9 @@ DURABLE = {"max_connections": "200"}
 class LocalStack:
     """Opened by `local_stack`."""
 
-    def __init__(self, folder: Path, *, apis: int, workers: int) -> None:
+    def __init__(
+        self, folder: Path, *, apis: int, workers: int, settings: Mapping[str, str]
+    ) -> None:
         """Nothing runs yet. Raises ServerFailed."""
         self.folder = folder
         self._postgres = PostgresServer(folder / "postgres", settings=DURABLE)
@@ -61,6 +63,7 @@ class LocalStack:
         artifacts.mkdir()
         self.artifacts = str(artifacts)
         self._disk: Disk = open_disk(artifacts, self._writers)
+        self._own_settings = dict(settings)
         encoder = tiny_folder(folder / "encoder")
         self._modules = {
             name: self._module(name, environment(os.environ, self._settings(name, encoder)))
@@ -154,7 +157,7 @@ class LocalStack:
         }
         if name in self._urls:
             own["EMEND_PORT"] = self._urls[name].rpartition(":")[2]
-        return {**SETTINGS, **own}
+        return {**SETTINGS, **own, **self._own_settings}
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -178,14 +181,19 @@ class _Server:
 
 @contextmanager
 def local_stack(
-    *, apis: int = 2, workers: int = 2, keep: Path | None = None
+    *,
+    apis: int = 2,
+    workers: int = 2,
+    settings: Mapping[str, str] | None = None,
+    keep: Path | None = None,
 ) -> Iterator[LocalStack]:
-    """Running, though not ready yet; everything is stopped and removed at the end. `keep` is a
-    folder for the logs. Raises ServerFailed."""
+    """Running, though not ready yet; everything is stopped and removed at the end. `settings` are
+    EMEND_ variables of APIs and workers, instead of a storm's own; `keep` is a folder for the logs.
+    Raises ServerFailed."""
     folder = Path(tempfile.mkdtemp(prefix="emend-storm-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user
     try:
-        stack = LocalStack(folder, apis=apis, workers=workers)
+        stack = LocalStack(folder, apis=apis, workers=workers, settings=settings or {})
         try:
             stack.open()
             yield stack
