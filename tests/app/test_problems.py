@@ -111,7 +111,7 @@ def _classes(root: type[Exception]) -> Iterator[type[Exception]]:
 def test_every_named_failure_that_a_request_can_meet_has_a_row() -> None:
     of_a_start = {*_classes(encoding.LoadError), encoding.LoadError, encoding.UnknownTowerLayout}
     known = {*_classes(encoding.EncoderError), *_classes(stored.RegistryError)} - of_a_start
-    for root in (stored.BrokerError, stored.SecretError):
+    for root in (stored.BackupError, stored.BrokerError, stored.SecretError):
         known -= {root, *_classes(root)}
     without = [kind for kind in known if not any(row in PROBLEMS for row in kind.__mro__)]
     assert set(without) <= {stored.StorageError}
