@@ -40,7 +40,7 @@ class Sender:
     """Ends when no new batch is to begin; what was begun is then sent until `patience` ends."""
     patience: Patience
     _mine: list[tuple[Picture, ...]] = field(default_factory=list)
-    _ids: list[str] = field(default_factory=list)
+    _ids: list[tuple[str, Picture]] = field(default_factory=list)
 
     def run(self) -> None:
         while self.calm.rest(self.rng.uniform(0.5, 1.5) * self.every):
@@ -75,7 +75,9 @@ class Sender:
     def _forget(self) -> None:
         if not self._ids:
             return
-        correction = self._ids.pop(self.rng.randrange(len(self._ids)))
+        correction, gone = self._ids.pop(self.rng.randrange(len(self._ids)))
+        # Its picture is as good as new from now on: another label would be no contradiction.
+        self._mine = [batch for batch in self._mine if gone not in batch]
         self.ledger.note_forgetting(correction)
         reply = None
         while reply is None or (reply.passes and self.patience.rest(reply.retry_after)):
@@ -124,7 +126,8 @@ class Sender:
             )
         )
         if kind == "new":
-            self._ids += [one["id"] for one in receipts]
+            names = [one["id"] for one in receipts]
+            self._ids += zip(names, batch, strict=True) if names else []
         return reply.status
 
     def _until_answered(
