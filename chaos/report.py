@@ -144,7 +144,7 @@ def _worst_lag(outcome: Outcome) -> float:
         and one.version is not None
         and not any(window.overlaps(one.at - 3.0, one.at) for window in cut)
     ]
-    return round(max(lags, default=0.0), 2)
+    return round(max([0.0, *lags]), 2)
 
 
 def _deaths(outcome: Outcome) -> Counter[str]:
