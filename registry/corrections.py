@@ -21,6 +21,8 @@ from registry.predictions import drop_predictions
 from registry.session import take_turn
 from registry.tables import Correction, EditJobCorrection, Prediction
 
+_STANDS = (Correction.superseded_by.is_(None), Correction.forgotten_at.is_(None))
+
 
 def get_correction(session: Session, correction_id: str) -> Correction:
     """With its job, so that `state` can be read. Raises CorrectionMissing."""
@@ -66,10 +68,11 @@ def correction_ids_of(session: Session, job_ids: Iterable[str]) -> dict[str, lis
 
 
 def corrections_of(session: Session, ids: Iterable[str]) -> list[Correction]:
-    """Those of the corrections that still stand, oldest first, each with its job."""
+    """Those of the corrections that still stand, oldest first, without their jobs."""
     found: list[Correction] = []
     for some in batches(sorted(ids)):
-        found += _live(session, select(Correction).where(Correction.id.in_(some)))
+        query = select(Correction).where(Correction.id.in_(some), *_STANDS)
+        found += session.scalars(query.order_by(Correction.id))
     return found
 
 
@@ -120,8 +123,8 @@ def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
 
 
 def _live(session: Session, query: Select[Correction]) -> list[Correction]:
-    query = query.where(Correction.superseded_by.is_(None), Correction.forgotten_at.is_(None))
-    return list(session.scalars(_with_job(query.order_by(Correction.id))))
+    query = query.where(*_STANDS).order_by(Correction.id)
+    return list(session.scalars(_with_job(query)))
 
 
 def _with_job(query: Select[Correction]) -> Select[Correction]:

@@ -25,7 +25,7 @@ DEFAULT_METHOD = "lorsu"
 DUE_AT_ONCE = 50
 """Far more than a worker can begin before it asks again."""
 JOBS_AT_ONCE = 1_000
-"""That one statement names."""
+"""That one statement names, or changes."""
 WAITING: dict[str, Any] = {"phase": "waiting", "step": 0, "steps": 0, "loss": None}
 
 
@@ -174,12 +174,15 @@ def unapplied(session: Session, live: int) -> list[str]:
     first. For writers that have their turn."""
     follow_live(session, live)
     jobs = session.scalars(select(EditJob.id).where(_came_to_nothing())).all()
-    found: list[str] = []
+    left: list[str] = []
     for some in batches(jobs, JOBS_AT_ONCE):
+        left += session.scalars(
+            select(Correction.id).where(Correction.edit_job_id.in_(some), *_standing())
+        )
+    found: list[str] = []
+    for these in batches(sorted(left)):
         found += session.scalars(
-            select(Correction.id).where(
-                Correction.edit_job_id.in_(some), *_standing(), ~in_live_version()
-            )
+            select(Correction.id).where(Correction.id.in_(these), ~in_live_version())
         )
     return sorted(found)
 
@@ -213,11 +216,14 @@ def _came_to_nothing() -> ColumnElement[bool]:
 
 
 def _note_emptied(session: Session) -> None:
-    """After all that came to nothing was taken up: the jobs that it left need no other look."""
+    """After all that came to nothing was taken up: the jobs that it left need no other look. Not
+    many at once, because others wait for their turn; the next start notes more."""
     standing = exists().where(Correction.edit_job_id == EditJob.id, *_standing())
+    emptied = select(EditJob.number).where(_came_to_nothing(), ~standing).limit(JOBS_AT_ONCE)
+    numbers = session.scalars(emptied).all()
     session.execute(
         update(EditJob)
-        .where(_came_to_nothing(), ~standing)
+        .where(EditJob.number.in_(numbers))
         .values(emptied=True)
         .execution_options(synchronize_session=False)
     )

@@ -118,7 +118,6 @@ READING = (
     Operation("jobs by state, for /metrics", _job_counts),
     Operation("a round of the collection of files", _collect),
     Operation("surplus predictions", _surplus),
-    Operation("read 500 drawn corrections", lambda s, _, ids: corrections_of(s, ids), _drawn),
 )
 
 ONCE_A_JOB = (
@@ -141,6 +140,12 @@ ONCE_A_JOB = (
         lambda s, d, _: knows_forgotten(s, d.history.versions),
         grows_with="forgotten corrections and stacked versions",
         every=10,
+    ),
+    Operation(
+        "read 500 drawn corrections",
+        lambda s, _, ids: corrections_of(s, ids),
+        _drawn,
+        grows_with="what of the table is not in memory",
     ),
     Operation(
         "what the live lineage learnt",

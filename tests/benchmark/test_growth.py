@@ -107,7 +107,10 @@ def test_the_registry_finds_the_history_in_order(seeded: Seeded) -> None:
         assert (row.state, row.label) == ("applied", history.label(standing[0]))
 
 
-def test_no_job_is_told_emptied_that_the_registry_would_still_look_at(seeded: Seeded) -> None:
+def test_no_job_is_told_emptied_that_the_registry_would_still_look_at(
+    seeded: Seeded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.edit_jobs.JOBS_AT_ONCE", 10_000)
     with transaction(seeded.engine) as session:
         follow_live(session, VERSIONS)
         before = set(session.scalars(select(EditJob.number).where(EditJob.emptied)))

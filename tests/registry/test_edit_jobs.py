@@ -113,6 +113,18 @@ def test_a_job_whose_corrections_moved_on_is_not_looked_at_again(memory: Memory)
         _start(memory)
 
 
+def test_jobs_are_noted_a_few_at_a_time(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.edit_jobs.JOBS_AT_ONCE", 1)
+    for image in ("one", "two", "three"):
+        memory.edit({image: "cat"}, verdict="rejected")
+    assert _labels(memory, _start(memory)) == ["cat"] * 3
+    assert sum(_emptied(memory).values()) == 1
+    with memory.writing() as session:
+        cancel_job(session, list_jobs(session).items[0].id, now=NOON)
+    assert _labels(memory, _start(memory)) == ["cat"] * 3
+    assert sum(_emptied(memory).values()) == 2
+
+
 def test_a_job_is_looked_at_again_while_one_of_its_corrections_may_come_back(
     memory: Memory,
 ) -> None:
