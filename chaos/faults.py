@@ -15,11 +15,10 @@ import psycopg
 from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
 
-from chaos.local_stack import LEASE_SECONDS
 from chaos.lookout import looking, phase_of, queued_job
 from chaos.messages import flush, send_to_all
 from chaos.phases import PHASES, catch_in_phase, kill_in_phase
-from chaos.stack import POSTGRES, REDIS, Stack
+from chaos.stack import LEASE_SECONDS, POSTGRES, REDIS, Stack
 from servers.waiting import wait_until
 
 STRIKE_SECONDS = 30.0

@@ -11,25 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.services import Service, kill_all, pause_all, resume_all
-from chaos.stack import Window
+from chaos.stack import Death, Window
 from servers.errors import ServerFailed
 
 LOOK_EVERY_SECONDS = 0.05
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 8.0
 SETTLED_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Death:
-    """A process that ended while it was wanted. `planned`: by our SIGKILL; `served`: it had
-    answered before."""
-
-    service: str
-    exit_code: int
-    planned: bool
-    served: bool
-    at: float
 
 
 @dataclass

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chaos.disk import Disk, open_disk
-from chaos.keeper import Death, Keeper
+from chaos.keeper import Keeper
 from chaos.services import Module, Service
-from chaos.stack import POSTGRES, REDIS, Window
+from chaos.stack import LEASE_SECONDS, POSTGRES, REDIS, Death, Window
 from chaos.tiny_encoder import tiny_folder
 from client.local_service import environment
 from registry import schema
@@ -25,7 +25,6 @@ from servers.postgres import PostgresServer, create_database
 from servers.redis import RedisServer
 
 DATABASE = "emend"
-LEASE_SECONDS = 3.0
 SETTINGS = {
     "EMEND_EDIT_BATCH": "8",
     "EMEND_EDIT_WAIT": "1.5",

@@ -12,6 +12,8 @@ from typing import Protocol
 
 POSTGRES = "postgres"
 REDIS = "redis"
+LEASE_SECONDS = 3.0
+"""EMEND_LEASE of a stack that storms blow over: short, so that jobs are soon taken back."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,18 @@ class Window:
 
     def overlaps(self, since: float, until: float) -> bool:
         return self.since <= until and (self.until is None or self.until >= since)
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that ended while it was wanted. `planned`: by our SIGKILL; `served`: it had
+    answered before."""
+
+    service: str
+    exit_code: int
+    planned: bool
+    served: bool
+    at: float
 
 
 class Stack(Protocol):
@@ -77,6 +91,11 @@ class Stack(Protocol):
 
     def windows(self) -> list[Window]:
         """Every time that one of them was down or paused, so far."""
+        ...
+
+    @property
+    def deaths(self) -> Sequence[Death]:
+        """Every process that died, so far."""
         ...
 
     def fill_disk(self) -> None:

@@ -6,7 +6,6 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import psycopg
 
@@ -14,7 +13,6 @@ from chaos.audit import Violation, audit
 from chaos.caller import Caller, Patience
 from chaos.evidence import Evidence, gather
 from chaos.faults import Faults, Injected
-from chaos.keeper import Death
 from chaos.ledger import Ledger
 from chaos.lookout import Lookout, count_unended, looking
 from chaos.manners import answers_are_documented, answers_are_in_time, versions_are_live
@@ -30,7 +28,7 @@ from chaos.pictures import (
 )
 from chaos.readers import Asker, Promoter, Reader
 from chaos.senders import Sender
-from chaos.stack import Stack, Window
+from chaos.stack import Death, Stack, Window
 from client import EmendClient
 from servers.waiting import wait_until
 
@@ -42,13 +40,6 @@ POOL = 3000
 PROBES = 60
 RETRIES = 3
 MOST_SETTLING = 4
-
-
-class WatchedStack(Stack, Protocol):
-    """One that also tells what died."""
-
-    @property
-    def deaths(self) -> Sequence[Death]: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Outcome:
 class Storm:
     """`say` hears in a line what is going on."""
 
-    def __init__(self, stack: WatchedStack, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: Stack, plan: Plan, say: Callable[[str], None]) -> None:
         self._stack = stack
         self._plan = plan
         self._say = say
