@@ -27,7 +27,11 @@ def base_of(service: RunningService) -> Encoder:
 
 
 def stack(service: RunningService) -> list[Adapter]:
-    return record_stack(service.services.engine, service.services.store, base_of(service), COUNT)
+    """The last of them is served, so that nothing reads its files later."""
+    services = service.services
+    adapters = record_stack(services.engine, services.store, base_of(service), COUNT)
+    services.encoder.refresh()
+    return adapters
 
 
 def compact(service: RunningService, adapters: list[Adapter], version: int = BENEATH) -> str:
