@@ -94,8 +94,10 @@ class LocalStack:
             self._keeper.start(module)
 
     def close(self) -> None:
-        self._keeper.close()
-        self._disk.close()
+        try:
+            self._keeper.close()
+        finally:
+            self._disk.close()
 
     def url(self, api: str) -> str:
         return self._urls[api]
