@@ -17,14 +17,14 @@ from servers.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 UP_SECONDS = 180
 Done = subprocess.CompletedProcess[str]
-CRASH = """
-import os, signal, sys
-me = os.getpid()
+SIGNAL = """
+import os, sys
+module, number = sys.argv[1].encode(), int(sys.argv[2])
 for each in filter(str.isdigit, os.listdir("/proc")):
     with open(f"/proc/{each}/cmdline", "rb") as file:
         words = file.read().split(b"\\0")
-    if int(each) != me and words[:3] == [b"python", b"-m", sys.argv[1].encode()]:
-        os.kill(int(each), signal.SIGKILL)
+    if int(each) != os.getpid() and words[:3] == [b"python", b"-m", module]:
+        os.kill(int(each), number)
 """
 
 
@@ -96,9 +96,10 @@ class Stack:
         address = networks[f"{self.project}_outside"]["IPAddress"]
         return EmendClient(f"http://{address}:8000", timeout=30)
 
-    def crash(self, container: str, module: str) -> None:
-        """SIGKILL of `python -m <module>` in there, which is no stop that an operator asked for."""
-        docker("exec", container, "python", "-c", CRASH, module)
+    def signal(self, container: str, module: str, number: int) -> None:
+        """To `python -m <module>` in there: no stop that an operator asked for. Not by `docker
+        pause`, which can hang for good when it meets a health check under way."""
+        docker("exec", container, "python", "-c", SIGNAL, module, str(int(number)))
 
     def volumes(self) -> Sequence[str]:
         listed = docker("volume", "ls", "--quiet", f"--filter=name={self.project}_")

