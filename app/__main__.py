@@ -1,4 +1,5 @@
-"""`python -m app` serves; `python -m app migrate` brings the database up to date and ends."""
+"""`python -m app` serves; `migrate` brings the database up to date and ends, `downgrade REVISION`
+takes it back to that of a former release."""
 
 from __future__ import annotations
 
@@ -8,19 +9,26 @@ import sys
 from app.errors import AppError
 from app.start import open_ground, prepare_folder, read_settings
 from registry.errors import RegistryError
-from registry.schema import upgrade
+from registry.schema import downgrade, upgrade
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0, or 1 after one sentence on stderr on what keeps it from starting."""
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
-    command = parser.parse_args(arguments).command
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="answer requests until told to stop (the default)")
+    commands.add_parser("migrate", help="bring the database up to date")
+    back = commands.add_parser("downgrade", help="take the database back to a former release's")
+    back.add_argument("revision")
+    chosen = parser.parse_args(arguments)
     try:
         settings = read_settings()
-        if command == "migrate":
+        if chosen.command == "migrate":
             prepare_folder(settings.data)
             upgrade(settings.database_location)
+            return 0
+        if chosen.command == "downgrade":
+            downgrade(settings.database_location, chosen.revision)
             return 0
         open_ground(settings).engine.dispose()
         from app.serve import serve  # torch, which takes its time: only now

@@ -44,7 +44,7 @@ USER 10001:10001
 ENV EMEND_HOST=0.0.0.0 EMEND_PORT=8000
 EXPOSE 8000
 # Readiness, because Compose waits for health and restarts nothing for the want of it: healthy means that
-# the encoder is loaded and the database answers. Something that kills what is unhealthy must ask /health/live.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
+# the encoder is loaded and the database answers. A large encoder may have to be fetched first. Something that kills what is unhealthy must ask /health/live.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=900s --retries=3 \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=4)"]
 CMD ["python", "-m", "app"]

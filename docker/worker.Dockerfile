@@ -42,6 +42,6 @@ FROM installed AS worker
 COPY --from=code /opt/emend /opt/emend
 USER 10001:10001
 # Healthy means that its sweep read the database lately: it does so every second, also while a job runs.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=900s --retries=3 \
   CMD ["python", "-c", "import os, sys, time; age = time.time() - os.stat(os.environ['EMEND_DATA'] + '/swept').st_mtime; sys.exit(age > 60 and f'the last sweep was {age:.0f} s ago')"]
 CMD ["python", "-m", "worker"]

@@ -5,10 +5,11 @@ The broker is only a nudge: losing every message delays a job by one sweep of th
 
 from __future__ import annotations
 
+import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from registry.errors import BrokerInvalid
 
@@ -32,8 +33,10 @@ def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
         raise BrokerInvalid(shown)
     # An unacknowledged message is sent again after this: later than any job can take.
     visibility = int(HARD_LIMIT.total_seconds()) + 600
+    encrypted = {"broker_use_ssl": _trust(parts.query)} if parts.scheme == "rediss" else {}
     return {
         **_SHARED,
+        **encrypted,
         "broker_url": url,
         "broker_transport_options": {
             "visibility_timeout": visibility,
@@ -42,6 +45,16 @@ def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
             "socket_keepalive": True,
             "max_retries": 0,  # of a nudge: the next one comes soon enough
         },
+    }
+
+
+def _trust(query: str) -> dict[str, Any]:
+    """Whose certificates are accepted: those of the system, or of `?ssl_ca_certs=`. Kombu would
+    accept any."""
+    files = dict(parse_qsl(query))
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        **({"ssl_ca_certs": files["ssl_ca_certs"]} if "ssl_ca_certs" in files else {}),
     }
 
 

@@ -8,7 +8,7 @@ RegistryError
 ├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
 │             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
-├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead
+├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead, RevisionUnknown
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
 ├── BackupError: StoreHeld, DumpFailed, NotEmpty
 └── SecretError: SecretMissing, SecretWeak
@@ -277,6 +277,12 @@ class SchemaBehind(DatabaseError):
             f"the database is at {found or 'no revision'}, this release needs {known}:"
             " run `python -m app migrate`"
         )
+
+
+class RevisionUnknown(DatabaseError):
+    def __init__(self, revision: str) -> None:
+        self.revision = revision
+        super().__init__(f"the database cannot be taken back to {revision!r}: no such revision")
 
 
 class SchemaAhead(DatabaseError):

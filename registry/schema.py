@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
-from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
+from registry.errors import DatabaseUnavailable, RevisionUnknown, SchemaAhead, SchemaBehind
 from registry.session import open_database, take_turn, translated_errors
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -39,8 +39,18 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take a database back to an earlier revision, or to `base`. Raises as `upgrade` does."""
-    _migrate(url, lambda settings: command.downgrade(settings, revision))
+    """Take a database back to an earlier revision, or to `base`.
+
+    Raises RevisionUnknown, and as `upgrade` does.
+    """
+
+    def step(settings: Config) -> None:
+        try:
+            command.downgrade(settings, revision)
+        except CommandError as unknown:
+            raise RevisionUnknown(revision) from unknown
+
+    _migrate(url, step)
 
 
 def check(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,12 +30,20 @@ class RedisServer:
     """It may be started and stopped again and again: the port stays, what it held is gone. The log
     is written to `folder`."""
 
-    def __init__(self, folder: Path, *, password: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str | None = None,
+        tls: Mapping[str, object] | None = None,
+    ) -> None:
+        """`tls` are options of an encrypted server: its certificate and key."""
         self.folder = folder
+        self._tls = dict(tls or {})
         self.port = lasting_port()
         self.password = password
         login = f":{password}@" if password else ""
-        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
+        self.url = f"redis{'s' if tls else ''}://{login}127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -48,14 +56,16 @@ class RedisServer:
         }
         if self.password:
             options["requirepass"] = self.password
+        options |= {"port": self.port}
+        if self._tls:
+            options |= {"port": 0, "tls-port": self.port, "tls-auth-clients": "no", **self._tls}
         flags = (flag for name, value in options.items() for flag in (f"--{name}", str(value)))
         log = self.folder / "redis.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                ["redis-server", "--port", str(self.port), *flags], stdout=output, stderr=output
-            )
+            process = subprocess.Popen(["redis-server", *flags], stdout=output, stderr=output)
         self.process = process
-        with Redis(port=self.port, password=self.password) as client:
+        unchecked = "?ssl_cert_reqs=none" if self._tls else ""
+        with Redis.from_url(self.url + unchecked) as client:
             try:
                 wait_until(
                     lambda: process.poll() is not None or _answers(client),
@@ -75,9 +85,11 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(folder: Path, *, password: str | None = None) -> Iterator[str]:
+def running_redis(
+    folder: Path, *, password: str | None = None, tls: Mapping[str, object] | None = None
+) -> Iterator[str]:
     """The URL of its first database, empty; the log is written to `folder`. Raises ServerFailed."""
-    server = RedisServer(folder, password=password)
+    server = RedisServer(folder, password=password, tls=tls)
     try:
         server.start()
         yield server.url

@@ -35,6 +35,13 @@ def test_a_database_that_was_never_migrated(tmp_path: Path) -> None:
     assert "python -m app migrate" in _one_sentence(run_app(tmp_path))
 
 
+def test_the_database_goes_back_and_forth(tmp_path: Path) -> None:
+    assert run_app(tmp_path, "migrate").returncode == 0
+    assert "nowhere" in _one_sentence(run_app(tmp_path, "downgrade", "nowhere"))
+    assert run_app(tmp_path, "downgrade", "0003_snapshots").returncode == 0
+    assert "0003_snapshots" in _one_sentence(run_app(tmp_path))
+
+
 def test_a_database_of_a_newer_release(tmp_path: Path) -> None:
     assert run_app(tmp_path, "migrate").returncode == 0
     engine = open_database(default_url(tmp_path))

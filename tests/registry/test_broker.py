@@ -2,12 +2,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kombu import Connection
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from registry.broker import HARD_LIMIT, QUEUE, broker_settings
-from registry.errors import BrokerInvalid
+from registry.broker_probe import check_broker
+from registry.errors import BrokerInvalid, BrokerUnavailable
+from servers.redis import running_redis, why_absent
+from tests.support.certificates import make_certificate
+from tests.support.servers import require_server
 
 
 def test_without_a_url_messages_travel_through_a_folder(tmp_path: Path) -> None:
@@ -51,3 +58,30 @@ def test_another_broker_is_refused_without_showing_its_password(tmp_path: Path, 
     with pytest.raises(BrokerInvalid) as caught:
         broker_settings(url, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_an_encrypted_broker_must_show_a_certificate_that_is_trusted(tmp_path: Path) -> None:
+    require_server(why_absent(), demanded_by="EMEND_REQUIRE_REDIS")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make_certificate(key, certificate)
+    tls = {"tls-cert-file": key.with_name("certificate.pem"), "tls-key-file": key}
+    with running_redis(tmp_path, tls=tls) as url:
+        trusting = f"{url}?ssl_ca_certs={certificate}"
+        check_broker(trusting)
+        assert _ping(broker_settings(trusting, tmp_path))
+        with pytest.raises(BrokerUnavailable, match="certificate"):
+            check_broker(url, patience=0)
+        with pytest.raises((OperationalError, RedisConnectionError), match="certificate"):
+            _ping(broker_settings(url, tmp_path))
+
+
+def _ping(settings: dict[str, Any]) -> bool:
+    """As Celery connects, in the API and in the worker."""
+    options = settings["broker_transport_options"]
+    connection = Connection(
+        settings["broker_url"], ssl=settings["broker_use_ssl"], transport_options=options
+    )
+    try:
+        return bool(connection.default_channel.client.ping())
+    finally:
+        connection.release()

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.orm import Session
 
 from registry import schema
-from registry.errors import DatabaseUnavailable, SchemaAhead, SchemaBehind
+from registry.errors import DatabaseUnavailable, RevisionUnknown, SchemaAhead, SchemaBehind
 from registry.session import open_database
 from registry.tables import AdapterRecord, Prediction, Row, Vocabulary
 from servers.postgres import create_database
@@ -172,3 +172,10 @@ def test_a_migration_gives_up_in_a_sentence_when_nobody_lets_it_through(
     schema.downgrade(url, "base")
     assert _tables(url) == {"alembic_version"}
     engine.dispose()
+
+
+def test_a_revision_that_is_not_known_is_named(empty_url: str) -> None:
+    schema.upgrade(empty_url)
+    with pytest.raises(RevisionUnknown, match="'nowhere'"):
+        schema.downgrade(empty_url, "nowhere")
+    _check(empty_url)
