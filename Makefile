@@ -30,7 +30,7 @@ test-compose: setup ## Build the stack and run its tests on a Docker engine; wit
 	  $(PY) -m pytest -m compose tests/deployment/compose $(ARGS); \
 	else \
 	  echo "No Docker engine with Compose answers here: the scenario runs on local processes."; \
-	  $(PY) -m pytest tests/deployment/test_local_stack.py $(ARGS); \
+	  EMEND_REQUIRE_POSTGRES=1 EMEND_REQUIRE_REDIS=1 $(PY) -m pytest tests/deployment/test_local_stack.py $(ARGS); \
 	fi
 
 check: setup ## Formatting, lint, types, import contracts, Dockerfiles
