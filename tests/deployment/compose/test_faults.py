@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 import httpx
 import pytest
 
 from client import EmendClient
 from demo.photos import Pictures, digits
+from tests.support.deployed import begin_job, times_promoted
 from tests.support.pictures import first_of_each
 from tests.support.stack import Stack
 from tests.support.waiting import wait_for
@@ -21,22 +24,10 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 ANSWER_SECONDS = 5.0
 SLACK_SECONDS = 2.0  # of a busy machine with two cores
 BACK_SECONDS = 120
-ENDED = {"succeeded", "rejected", "failed", "cancelled"}
 
 
 def _given(seed: int) -> Pictures:
     return first_of_each(digits(seed=seed).corrections, 2, labels=3)
-
-
-def _begin_job(service: EmendClient, seed: int) -> str:
-    """A job that is being fitted right now."""
-    given = _given(seed)
-    service.put_label_set("digits", list(dict.fromkeys(given.labels)))
-    (job,) = service.correct(given.images, given.labels, label_set="digits")
-    for state in service.events(job):
-        if state["progress"]["phase"] == "training":
-            return job
-    pytest.fail("the job ended before its training was seen")
 
 
 @contextmanager
@@ -79,20 +70,19 @@ def _restarted(stack: Stack, container: str, since: int) -> Callable[[], bool]:
 def test_a_killed_worker_comes_back_and_its_job_is_done_once(
     service: EmendClient, stack: Stack
 ) -> None:
-    job = _begin_job(service, seed=11)
+    job = begin_job(service, seed=11)
     worker = f"{stack.project}-worker-1"
     restarts = int(stack.inspect(worker)["RestartCount"])
     stack.signal(worker, "worker", signal.SIGKILL)
     ended = service.wait_job(job)
     assert ended["attempt"] == 2
     assert _restarted(stack, worker, restarts)()
-    promotions = service.get("/promotions")["promotions"]
-    assert [each["version"] for each in promotions].count(ended["adapter"]) == 1
+    assert times_promoted(service, ended["adapter"]) == 1
 
 
 def test_another_worker_takes_over_from_a_frozen_one(service: EmendClient, stack: Stack) -> None:
     stack.up("--scale", "worker=2")
-    job = _begin_job(service, seed=12)
+    job = begin_job(service, seed=12)
     (holder,) = (each for each in stack.containers("worker") if job in stack.said_by(each))
     stack.signal(holder, "worker", signal.SIGSTOP)
     try:
@@ -105,8 +95,7 @@ def test_another_worker_takes_over_from_a_frozen_one(service: EmendClient, stack
         seconds=BACK_SECONDS,
         what="the worker that was frozen",
     )
-    versions = [each["version"] for each in service.get("/promotions")["promotions"]]
-    assert versions.count(ended["adapter"]) == 1
+    assert times_promoted(service, ended["adapter"]) == 1
 
 
 def test_with_three_replicas_a_crash_is_hardly_seen(service: EmendClient, stack: Stack) -> None:
@@ -140,7 +129,7 @@ def test_without_any_replica_the_door_asks_to_come_again(
 def test_a_restarted_server_costs_nothing_that_was_accepted(
     service: EmendClient, stack: Stack, server: str
 ) -> None:
-    job = _begin_job(service, seed=13 if server == "redis" else 14)
+    job = begin_job(service, seed=13 if server == "redis" else 14)
     with _asking(stack.url) as answers:
         stack.run("restart", server)
         stack.up()
@@ -150,3 +139,41 @@ def test_a_restarted_server_costs_nothing_that_was_accepted(
     assert answers[-1][0] == 200
     assert max(seconds for _, seconds in answers) <= ANSWER_SECONDS + SLACK_SECONDS
     assert service.wait_job(job)["status"] == "succeeded"
+
+
+def test_a_frozen_database_is_answered_with_503_in_time(service: EmendClient, stack: Stack) -> None:
+    """Its processes are stopped one by one: pausing a container can hang with a health check."""
+    given = _given(15)
+    (database,) = stack.containers("postgres")
+    with _frozen(stack.processes(database)):
+        began = time.monotonic()
+        answer = _send(stack, given)
+        seconds = time.monotonic() - began
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert seconds <= ANSWER_SECONDS + SLACK_SECONDS
+    wait_for(
+        lambda: _send(stack, given).status_code == 202,
+        seconds=BACK_SECONDS,
+        what="a correction that is taken",
+    )
+    (job,) = service.correct(given.images, given.labels)
+    assert service.wait_job(job)["status"] in {"succeeded", "rejected"}
+
+
+def _send(stack: Stack, given: Pictures) -> httpx.Response:
+    files: Any = [("image", image) for image in given.images]
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        return http.post("/corrections", files=files, data={"label": given.labels})
+
+
+@contextmanager
+def _frozen(processes: Sequence[int]) -> Iterator[None]:
+    """They stand still, and keep their connections."""
+    try:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
