@@ -16,8 +16,7 @@ import psycopg
 import pytest
 
 from registry import schema
-from servers.postgres import create_database, drop_database, running_server, why_absent
-from tests.support.servers import require_server
+from servers.postgres import create_database, drop_database
 from tests.support.service import RunningService, picture, run_app, running_service
 from tests.support.tiny_encoder import tiny_folder
 from tests.support.waiting import wait_for
@@ -48,12 +47,10 @@ A_LONG_REPORT_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    require_server(why_absent(), demanded_by="EMEND_REQUIRE_POSTGRES")
-    with running_server() as server:
-        name = f"upgrade_{uuid.uuid4().hex}"
-        yield create_database(server, name)
-        drop_database(server, name)
+def database(postgres_server: str) -> Iterator[str]:
+    name = f"upgrade_{uuid.uuid4().hex}"
+    yield create_database(postgres_server, name)
+    drop_database(postgres_server, name)
 
 
 @pytest.fixture
