@@ -1,6 +1,6 @@
 """No request waits for ever: what has not begun to be answered in time is answered with a 503.
 
-The time is counted from the moment when the body was read whole, and stands still while the service
+The time is counted from the last part of the body that came in, and stands still while the service
 itself computes (`uncounted`): a slow machine is no outage. It is over for good once the answer has
 begun. What the request was doing is cancelled where it still waits for its turn; a thread that has
 begun comes to its end, and does not ask the database any more (`registry.patience`).
@@ -102,7 +102,8 @@ class _Watch:
 
 
 def _until_read(clock: Clock, receive: Receive) -> Receive:
-    """``receive`` that counts nothing while the client is still sending."""
+    """``receive`` that counts nothing while the client is still sending; each part that comes in
+    gives the whole time again, as what is done with one takes time too."""
     read = False
 
     async def receive_uncounted() -> Message:
@@ -111,9 +112,8 @@ def _until_read(clock: Clock, receive: Receive) -> Receive:
             return await receive()
         with clock.stopped():
             message = await receive()
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            read = True
-            clock.restart()
+        read = message["type"] != "http.request" or not message.get("more_body", False)
+        clock.restart()
         return message
 
     return receive_uncounted

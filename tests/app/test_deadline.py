@@ -41,6 +41,7 @@ class Service:
         self.app.post("/promotions")(self._stuck)
         self.app.post("/corrections")(self._stuck)
         self.app.post("/read")(self._read)
+        self.app.post("/spool")(self._spool)
         self.app.get("/compute")(self._compute)
         self.app.get("/events")(self._events)
 
@@ -54,6 +55,14 @@ class Service:
 
     async def _read(self, request: Request) -> int:
         return len(await request.body())
+
+    async def _spool(self, request: Request) -> int:
+        """Takes its time with every part, not too long with any."""
+        parts = 0
+        async for part in request.stream():
+            await asyncio.sleep(SECONDS * 0.8 if part else 0)
+            parts += bool(part)
+        return parts
 
     async def _compute(self) -> float | None:
         with uncounted():
@@ -146,6 +155,18 @@ def test_a_client_that_sends_slowly_is_waited_for(http: httpx.Client) -> None:
             pause.wait(SECONDS)
 
     assert http.post("/read", content=slowly()).json() == 4
+
+
+def test_a_body_that_takes_long_to_take_in_is_no_outage(http: httpx.Client) -> None:
+    """Larger than what the server holds of a body at once, so that it comes in parts."""
+    pause = threading.Event()
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(6):
+            yield b"x" * 100_000
+            pause.wait(SECONDS / 10)
+
+    assert http.post("/spool", content=parts()).json() > (SECONDS + GRACE) / (SECONDS * 0.8) + 1
 
 
 def test_computation_of_our_own_is_not_counted(http: httpx.Client) -> None:
