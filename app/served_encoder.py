@@ -3,8 +3,10 @@
 One thread a process. It loads the base encoder (so that the port opens at once), records it as
 version 0 of an empty registry, makes the live version ready, and from then on looks at the
 promotions every ``LOOK_EVERY`` seconds, which keeps every replica within a second of a promotion.
-A swap builds the new encoder aside; requests under way keep the one they began with. A version that
-cannot be built leaves the former one answering; so does a database that does not answer.
+A swap builds the new encoder aside; requests under way keep the one they began with. Who waits for
+a version to be built waits as long as that takes: store and database have limits of their own. A
+version that cannot be built leaves the former one answering; so does a database that does not
+answer.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 from sqlalchemy import Engine
 
 from app.base_row import record_base
+from app.deadline import uncounted
 from app.errors import DeviceUnavailable, EncoderLost, NotReady, StartError
 from app.metrics import Metrics
 from app.problems import told
@@ -122,7 +125,8 @@ class ServedEncoder:
         pool = self.pool
         with reading(self._engine) as session:
             get_adapter(session, version)
-        pool.prepare(version)
+        with uncounted():
+            pool.prepare(version)
 
     def refresh(self) -> None:
         """Serves whatever promotion is the last one, from now on.
@@ -150,7 +154,8 @@ class ServedEncoder:
             return
         try:
             if self._is_due(self._last_promotion()):
-                with self._catching_up:  # not so for those who waited for the one who built
+                # Not so any more for those who waited for the one who built.
+                with uncounted(), self._catching_up:
                     if self._is_due(self._last_promotion()):
                         self.refresh()
         except (EncoderError, RegistryError) as error:
@@ -163,7 +168,8 @@ class ServedEncoder:
 
     def _build(self, promotion: Promotion) -> None:
         try:
-            self.pool.prepare(promotion.version)
+            with uncounted():
+                self.pool.prepare(promotion.version)
         except (EncoderError, RegistryError) as error:
             self._fail(promotion, error)
             raise
@@ -171,7 +177,8 @@ class ServedEncoder:
     def _swap(self, promotion: Promotion) -> None:
         if promotion.version != self.pool.live[0] or self._reason is not None:
             try:
-                self.pool.swap_live(promotion.version)
+                with uncounted():
+                    self.pool.swap_live(promotion.version)
             except (EncoderError, RegistryError) as error:
                 self._fail(promotion, error)
                 raise

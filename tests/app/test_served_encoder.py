@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from app import served_encoder
 from app.main import create_app
 from app.settings import Settings
 from encoder.clip import Encoder, load_encoder
+from encoder.pool import EncoderPool
 from registry import schema
+from registry.patience import Clock, seconds_left, set_clock
 from registry.promotions import live_promotion, promote
 from registry.session import transaction
 from tests.support.service import RunningService, picture, problem_of, running_service
@@ -88,6 +91,31 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
     assert service.classify(picture(1), "a")["adapter"] == 0
     service.http.post("/promotions", json={"version": 0, "reason": "back"})
     assert not _unserved(service)
+
+
+def test_building_a_version_is_not_taken_from_the_time_of_who_asks(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = service.add_adapter(seed=1)
+    encoder, get = service.services.encoder, EncoderPool.get
+    left: list[float | None] = []
+
+    def watched(pool: EncoderPool, wanted: int) -> Encoder:
+        if threading.current_thread() is threading.main_thread():
+            left.append(seconds_left())
+        return get(pool, wanted)
+
+    def ask() -> None:
+        set_clock(Clock(60))
+        encoder.prepare(version)
+        _promote_as_worker(service, version)
+        encoder.refresh()
+        assert seconds_left() is not None
+
+    monkeypatch.setattr(EncoderPool, "get", watched)
+    contextvars.copy_context().run(ask)
+    assert len(left) >= 2
+    assert set(left) == {None}
 
 
 def test_only_the_watcher_tries_a_broken_version_again(
