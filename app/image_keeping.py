@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from encoder.images import image_media_type
 from registry.artifacts import ArtifactStore, PutFile, discard_unkept, keep_artifacts
+from registry.batches import batches
 from registry.errors import ArtifactMissing, DatabaseUnavailable, RegistryError, StorageUnavailable
 from registry.session import transaction
 
@@ -58,8 +59,9 @@ def write_with_images(
 def _discard(engine: Engine, store: ArtifactStore, digests: list[str]) -> None:
     """What cannot be removed now is an orphan too; the error that led here is the one to tell."""
     try:
-        with transaction(engine) as session:
-            discard_unkept(session, store, digests)
+        for some in batches(digests):
+            with transaction(engine) as session:
+                discard_unkept(session, store, some)
     except RegistryError as error:
         logger.warning("%d files may be left that nothing names: %s", len(digests), error)
 

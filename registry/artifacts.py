@@ -243,8 +243,7 @@ def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[
         unnamed = list(session.scalars(query))
         session.execute(delete(Artifact).where(Artifact.sha256.in_(unnamed)))
         released += unnamed
-    for sha256 in released:
-        store.delete(sha256)
+    store.each(store.delete, released)
     return released
 
 
@@ -273,12 +272,14 @@ def unnamed_among_next(
 def discard_unkept(session: Session, store: ArtifactStore, sha256s: Iterable[str]) -> None:
     """Remove files that were put and never kept, because the transaction was refused.
 
-    Whoever has put the same file meanwhile and not kept it yet gets ArtifactMissing there. While
-    the store is held nothing is removed: `registry.strays` finds it afterwards.
+    For many files in several transactions, as `release_artifacts`. Whoever has put the same file
+    meanwhile and not kept it yet gets ArtifactMissing there. While the store is held nothing is
+    removed: `registry.strays` finds it afterwards.
     """
     take_turn(session)
     if store.is_held():  # one of them may have had a row when the backup began
         return
-    for sha256 in sorted(set(sha256s)):
-        if session.get(Artifact, sha256) is None:
-            store.delete(sha256)
+    for some in batches(sorted(set(sha256s))):
+        query = select(Artifact.sha256).where(Artifact.sha256.in_(some))
+        kept = set(session.scalars(query))
+        store.each(store.delete, [sha256 for sha256 in some if sha256 not in kept])

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 AT_ONCE = 100
-"""Far below the parameters a statement may have; removing so many files takes a remote store a few
-seconds, less than other writers wait for their turn."""
+"""Far below the parameters a statement may have; removing so many files, several at a time
+(`ArtifactStore.each`), takes a remote store a second: other writers wait three for their turn."""
 T = TypeVar("T")
 
 

@@ -73,8 +73,7 @@ def remove_strays(
     if store.is_held():
         return []
     removed = unrecorded(session, strays)
-    for file in removed:
-        store.remove(file.name)
+    store.each(store.remove, [file.name for file in removed])
     return removed
 
 
