@@ -9,8 +9,9 @@ import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl
 
+from registry.addresses import parts_of, place_of
 from registry.errors import BrokerInvalid
 
 QUEUE = "edits"
@@ -27,10 +28,7 @@ def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
     """
     if url is None:
         return {**_SHARED, **_files(data / "broker")}
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss"):
-        shown = f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else url[:20]
-        raise BrokerInvalid(shown)
+    parts = read_url(url)
     # An unacknowledged message is sent again after this: later than any job can take.
     visibility = int(HARD_LIMIT.total_seconds()) + 600
     encrypted = {"broker_use_ssl": _trust(parts.query)} if parts.scheme == "rediss" else {}
@@ -46,6 +44,16 @@ def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
             "max_retries": 0,  # of a nudge: the next one comes soon enough
         },
     }
+
+
+def read_url(url: str) -> SplitResult:
+    """Raises BrokerInvalid, which shows no password, wherever in the URL it may stand."""
+    parts = parts_of(url)
+    if parts is None or not parts.scheme:
+        raise BrokerInvalid
+    if parts.scheme not in ("redis", "rediss"):
+        raise BrokerInvalid(place_of(parts))
+    return parts
 
 
 def _trust(query: str) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from the start would leave every job to wait for the worker's own look, and nobo
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
+from registry.addresses import place_of
+from registry.broker import read_url
 from registry.errors import BrokerUnavailable
 
 ANSWER_SECONDS = 2.0
@@ -23,21 +24,26 @@ PATIENCE_SECONDS = 5.0
 
 
 def check_broker(url: str | None, *, patience: float = PATIENCE_SECONDS) -> None:
-    """Nothing to ask for the embedded broker (None). Raises BrokerUnavailable: at once when the
-    broker refuses the password, else after `patience` seconds."""
+    """Nothing to ask for the embedded broker (None). Raises BrokerInvalid, or BrokerUnavailable: at
+    once when the broker refuses the password, else after `patience` seconds."""
     if url is None:
         return
+    where = place_of(read_url(url))
     deadline = time.monotonic() + patience
     while True:
         try:
             _ask(url)
-        except (AuthenticationError, ResponseError, ValueError) as refusal:
-            raise BrokerUnavailable(_shown(url), str(refusal)) from refusal
+        except (AuthenticationError, ResponseError) as refusal:
+            raise BrokerUnavailable(where, str(refusal)) from refusal
+        except (ValueError, TypeError) as refusal:  # of the client: it says what it was given
+            raise BrokerUnavailable(
+                where, "its URL holds what the client does not know"
+            ) from refusal
         except (NoConnection, NoAnswer, OSError) as silence:
             if time.monotonic() >= deadline:
-                raise BrokerUnavailable(_shown(url), str(silence)) from silence
+                raise BrokerUnavailable(where, str(silence)) from silence
         except RedisError as problem:
-            raise BrokerUnavailable(_shown(url), str(problem)) from problem
+            raise BrokerUnavailable(where, str(problem)) from problem
         else:
             return
         time.sleep(ASK_AGAIN_SECONDS)
@@ -47,9 +53,3 @@ def _ask(url: str) -> None:
     timeouts = {"socket_connect_timeout": ANSWER_SECONDS, "socket_timeout": ANSWER_SECONDS}
     with Redis.from_url(url, **timeouts) as broker:
         broker.ping()
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

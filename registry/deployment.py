@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlunsplit
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from registry.broker import read_url
 from registry.errors import DatabaseUnavailable
 from registry.secrets import read_secret
 from registry.session import default_url
@@ -78,12 +79,12 @@ class Deployment(BaseSettings):
     def broker_location(self) -> str | None:
         """The broker's URL, password included; None for the embedded one.
 
-        Raises SecretMissing, SecretWeak.
+        Raises SecretMissing, SecretWeak; BrokerInvalid before the password is in it.
         """
         if self.broker_url is None or self.broker_password_file is None:
             return self.broker_url
+        parts = read_url(self.broker_url)
         password = quote(read_secret(self.broker_password_file), safe="")
-        parts = urlsplit(self.broker_url)
         user, _, host = parts.netloc.rpartition("@")
         netloc = f"{user.partition(':')[0]}:{password}@{host}"
         return urlunsplit(parts._replace(netloc=netloc))

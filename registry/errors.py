@@ -300,9 +300,15 @@ class BrokerError(RegistryError):
 
 
 class BrokerInvalid(BrokerError):
-    def __init__(self, url: str) -> None:
-        self.url = url
-        super().__init__(f"the broker URL {url!r} must start with redis:// or rediss://")
+    """`shown` is what may be told of the URL, which is nothing where a password may be anywhere."""
+
+    def __init__(self, shown: str | None = None) -> None:
+        self.shown = shown
+        given = f"the broker URL {shown!r}" if shown else "the broker URL, which cannot be read,"
+        super().__init__(
+            f"{given} must be redis://host:port/number or rediss://host:port/number; in its"
+            " password, / ? # @ [ and ] are written as %2F %3F %23 %40 %5B and %5D"
+        )
 
 
 class BrokerUnavailable(BrokerError):

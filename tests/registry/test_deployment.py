@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from registry.deployment import Deployment, problems_of
-from registry.errors import SecretMissing, SecretWeak
+from registry.errors import BrokerInvalid, SecretMissing, SecretWeak
 
 SECRET = "a/b@c:d?e#f%g+h i".replace(" ", "_")
 """Every character that means something in a URL."""
@@ -50,6 +50,14 @@ def test_a_file_goes_before_a_password_in_the_url_and_keeps_the_user(password: P
     broker = urlsplit(deployment.broker_location or "")
     assert broker.username == "worker"
     assert "old" not in (deployment.broker_location or "")
+
+
+@pytest.mark.parametrize("url", ["redis/0", "broker", "redis://[::1", "redis://queue:port"])
+def test_a_broker_that_is_no_url_does_not_get_the_password(url: str, password: Path) -> None:
+    deployment = Deployment(broker_url=url, broker_password_file=password)
+    with pytest.raises(BrokerInvalid) as refusal:
+        _ = deployment.broker_location
+    assert SECRET[:3] not in str(refusal.value)
 
 
 @pytest.mark.parametrize("which", ["database", "broker"])
