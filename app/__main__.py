@@ -7,7 +7,8 @@ import argparse
 import sys
 
 from app.errors import AppError
-from app.start import open_ground, prepare_folder, read_settings
+from app.start import open_ground, read_settings
+from registry.data_folder import prepare_folder
 from registry.errors import RegistryError
 from registry.schema import downgrade, upgrade
 

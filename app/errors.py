@@ -10,13 +10,11 @@ AppError
 ├── NoAnswerInTime           something that the answer depends on takes too long
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
-    └── SettingsInvalid · DataFolderUnwritable · DeviceUnavailable · EncoderLost
+    └── SettingsInvalid · DeviceUnavailable · EncoderLost
         · PredictionLogLost
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from starlette.exceptions import HTTPException
 
@@ -155,15 +153,6 @@ class SettingsInvalid(StartError):
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{name}: {reason}" for name, reason in problems))
-
-
-class DataFolderUnwritable(StartError):
-    """The data folder cannot be made or written to."""
-
-    def __init__(self, folder: Path, reason: str) -> None:
-        self.folder = folder
-        self.reason = reason
-        super().__init__(f"the data folder {folder} cannot be written to: {reason}")
 
 
 class DeviceUnavailable(StartError):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from app.edit_queue import EditQueue
-from app.errors import DataFolderUnwritable, SettingsInvalid
+from app.errors import SettingsInvalid
 from app.settings import Settings
 from registry.artifacts import ArtifactStore
 from registry.broker_probe import check_broker
+from registry.data_folder import prepare_folder
 from registry.deployment import problems_of
 from registry.errors import RegistryError
 from registry.schema import check
@@ -48,16 +47,6 @@ def open_ground(settings: Settings) -> Ground:
         engine.dispose()
         raise
     return Ground(engine, store, edit_queue)
-
-
-def prepare_folder(folder: Path) -> None:
-    """Makes the data folder and proves that it can be written to. Raises `DataFolderUnwritable`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DataFolderUnwritable(folder, error.strerror or str(error)) from error
 
 
 def read_settings() -> Settings:

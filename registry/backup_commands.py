@@ -12,6 +12,7 @@ from typing import Any
 
 from registry.artifacts import ArtifactStore
 from registry.backup import HOLD, Copied, begin_hold, copy_files
+from registry.data_folder import prepare_folder
 from registry.database_dump import dump_database, restore_database
 from registry.deployment import Deployment
 from registry.errors import DumpFailed, NotEmpty
@@ -71,7 +72,7 @@ def run_restore(chosen: argparse.Namespace) -> int:
     if not dump.is_file():
         raise DumpFailed(f"reading {dump}", "there is no such file")
     settings = Deployment()
-    settings.data.mkdir(parents=True, exist_ok=True)
+    prepare_folder(settings.data)
     restore_database(settings.database_location, dump)
     upgrade(settings.database_location)
     with opened() as (engine, store):

@@ -7,7 +7,7 @@ RegistryError
 │            BudgetInvalid, CursorInvalid, EmptySubmission
 ├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
 │             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
-├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt
+├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt, DataFolderUnwritable
 ├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead, RevisionUnknown
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
 ├── BackupError: StoreHeld, DumpFailed, NotEmpty
@@ -239,6 +239,15 @@ class StorageUnavailable(StorageError):
         self.where = where
         self.reason = reason
         super().__init__(f"cannot use the store {where}: {reason}")
+
+
+class DataFolderUnwritable(StorageError):
+    """The data folder cannot be made or written to."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(f"the data folder {folder} cannot be written to: {reason}")
 
 
 class ArtifactCorrupt(StorageError):

@@ -21,6 +21,7 @@ from encoder.errors import EncoderError
 from registry.adapters import ensure_base
 from registry.artifacts import ArtifactStore
 from registry.broker_probe import check_broker
+from registry.data_folder import prepare_folder
 from registry.deployment import problems_of
 from registry.errors import DatabaseUnavailable, RegistryError, SchemaBehind
 from registry.methods import publish_method
@@ -52,7 +53,7 @@ def read_settings() -> Settings:
 def open_workshop(settings: Settings, stopping: threading.Event) -> Workshop:
     """Raises NotReady; WorkerStopping when asked to stop while waiting for the schema."""
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        prepare_folder(settings.data)
         check_broker(settings.broker_location)
         engine = open_database(settings.database_location)
         wait_for_schema(engine, stopping, seconds=SCHEMA_WAIT_SECONDS)

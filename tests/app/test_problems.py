@@ -110,6 +110,7 @@ def _classes(root: type[Exception]) -> Iterator[type[Exception]]:
 
 def test_every_named_failure_that_a_request_can_meet_has_a_row() -> None:
     of_a_start = {*_classes(encoding.LoadError), encoding.LoadError, encoding.UnknownTowerLayout}
+    of_a_start |= {stored.DataFolderUnwritable}
     known = {*_classes(encoding.EncoderError), *_classes(stored.RegistryError)} - of_a_start
     for root in (stored.BackupError, stored.BrokerError, stored.SecretError):
         known -= {root, *_classes(root)}

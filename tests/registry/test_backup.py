@@ -214,6 +214,13 @@ def test_what_keeps_it_from_being_made_is_one_sentence(
     (folder / "database.dump").write_bytes(b"no dump")
     assert main(["backup", str(folder)]) == 2
     assert "is not empty" in one_line(capsys)
+    monkeypatch.setenv("EMEND_DATA", "/proc/self")  # which takes no files, not even root's
+    assert main(["restore", str(folder)]) == 2
+    assert "data folder /proc/self cannot be written to" in one_line(capsys)
+    monkeypatch.setenv("EMEND_DATA", str(folder / "database.dump"))
+    assert main(["restore", str(folder)]) == 2
+    assert "cannot be written to" in one_line(capsys)
+    monkeypatch.setenv("EMEND_DATA", str(tmp_path))
     monkeypatch.setenv("EMEND_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
     assert main(["restore", str(folder)]) == 2
     assert "file is not a database" in one_line(capsys)

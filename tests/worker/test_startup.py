@@ -78,7 +78,11 @@ def test_a_store_that_takes_no_files_is_named(desk: Desk, tmp_path: Path) -> Non
     volume = tmp_path / "volume"
     volume.mkdir()
     (volume / "incoming").write_text("in the way, for root too")
-    settings = Settings(data=desk.folder / "data", artifacts=str(volume))
+    settings = Settings(
+        data=desk.folder,
+        database_url=desk.settings["EMEND_DATABASE_URL"],
+        artifacts=str(volume),
+    )
     with pytest.raises(NotReady, match=str(volume)):
         open_workshop(settings, threading.Event())
 
@@ -96,8 +100,17 @@ def test_a_weak_password_is_refused(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NotReady, match="cannot start"):
+    with pytest.raises(NotReady, match=r"data folder .*file cannot be written to"):
         open_workshop(Settings(data=tmp_path / "file"), threading.Event())
+
+
+def test_a_data_folder_that_takes_no_files_is_refused() -> None:
+    """Not even root's: the kernel's own folder. Later the health mark would only be missing."""
+    settings = Settings(
+        data=Path("/proc/self"), database_url="postgresql://emend@127.0.0.1:1/emend"
+    )
+    with pytest.raises(NotReady, match="data folder /proc/self cannot be written to"):
+        open_workshop(settings, threading.Event())
 
 
 def test_an_empty_database_is_waited_for_and_then_refused(
