@@ -56,7 +56,7 @@ class LocalFolder:
         (self._root / name).unlink()
 
     def folders(self) -> list[str]:
-        """The folders beneath, in order."""
+        """The folders right beneath, in order."""
         with os.scandir(self._root) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import uuid
 from pathlib import Path
 
 from registry.errors import SecretMissing, SecretWeak
@@ -36,18 +37,28 @@ def ensure_secret(path: Path) -> bool:
 
     Raises SecretMissing when it cannot be written, SecretWeak.
     """
-    if path.exists():
-        read_secret(path)
-        return False
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(secrets.token_urlsafe(RANDOM_BYTES))
-        aside.chmod(READABLE)
-        aside.rename(path)
+        made = not path.exists() and _make(path)
     except OSError as problem:
         reason = f"it cannot be written: {problem.strerror or problem}"
         raise SecretMissing(path, reason) from problem
+    if not made:
+        read_secret(path)
+    return made
+
+
+def _make(path: Path) -> bool:
+    """False where somebody else made one meanwhile, who may have told others already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        aside.write_text(secrets.token_urlsafe(RANDOM_BYTES))
+        aside.chmod(READABLE)
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
     return True
 
 

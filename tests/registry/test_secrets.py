@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from registry.__main__ import main
 from registry.errors import SecretMissing, SecretWeak
 from registry.secrets import FEWEST_CHARACTERS, ensure_secret, read_secret
+from tests.support.database import together
 
 GOOD = "correct-horse-battery-staple"
 
@@ -63,6 +65,36 @@ def test_a_missing_password_is_made_once_and_differs_each_time(tmp_path: Path) -
     assert len(first) >= 2 * FEWEST_CHARACTERS
     assert stat.S_IMODE(one.stat().st_mode) == 0o444
     assert os.listdir(one.parent) == ["password"]
+
+
+def test_of_many_at_once_one_makes_it_and_nothing_else_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    outcomes = together(8, lambda _: ensure_secret(file))
+    assert (outcomes.count(True), outcomes.count(False)) == (1, 7)
+    assert os.listdir(tmp_path) == ["password"]
+
+
+def test_one_that_another_made_meanwhile_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(GOOD)
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert not ensure_secret(file)
+    assert read_secret(file) == GOOD
+    assert os.listdir(tmp_path) == ["password"]
+
+
+def test_nothing_is_left_of_one_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("registry.secrets.os.link", refuse)
+    with pytest.raises(SecretMissing, match="cannot be written: Input/output error"):
+        ensure_secret(tmp_path / "password")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_weak_one_that_is_there_is_neither_kept_nor_replaced(tmp_path: Path) -> None:
