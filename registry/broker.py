@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl
 
-from registry.addresses import parts_of, place_of
-from registry.errors import BrokerInvalid
+from registry.addresses import parts_of, place_of, reason_of
+from registry.errors import BrokerInvalid, BrokerUnavailable
 
 QUEUE = "edits"
 TASK = "emend.run_edit_jobs"
@@ -24,7 +24,7 @@ again, and whoever gets it finds nothing to claim."""
 def broker_settings(url: str | None, data: Path) -> dict[str, Any]:
     """For a redis:// or rediss:// URL, or, without one, for files in `data/broker` (created here).
 
-    Raises BrokerInvalid.
+    Raises BrokerInvalid, or BrokerUnavailable where the folder cannot be made.
     """
     if url is None:
         return {**_SHARED, **_files(data / "broker")}
@@ -87,8 +87,11 @@ _SHARED: dict[str, Any] = {
 def _files(folder: Path) -> dict[str, Any]:
     """Kombu's filesystem transport: what one process writes out the other reads in."""
     messages, control = folder / "messages", folder / "control"
-    for one in (messages, control):
-        one.mkdir(parents=True, exist_ok=True)
+    try:
+        for one in (messages, control):
+            one.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BrokerUnavailable(f"in the folder {folder}", reason_of(problem)) from problem
     return {
         "broker_url": "filesystem://",
         "broker_transport_options": {

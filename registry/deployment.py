@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from registry.broker import read_url
 from registry.errors import DatabaseUnavailable
 from registry.secrets import read_secret
-from registry.session import default_url
+from registry.session import UNREADABLE_URL, default_url
 
 PREFIX = "EMEND_"
 MEBIBYTE = 1024 * 1024
@@ -71,8 +71,8 @@ class Deployment(BaseSettings):
         password = read_secret(self.database_password_file)
         try:
             url = make_url(self.database_url).set(password=password)
-        except ArgumentError as problem:
-            raise DatabaseUnavailable("given by URL", str(problem)) from problem
+        except (ArgumentError, ValueError) as problem:
+            raise DatabaseUnavailable("given by URL", UNREADABLE_URL) from problem
         return url.render_as_string(hide_password=False)
 
     @property

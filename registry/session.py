@@ -19,10 +19,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from registry.addresses import shown
 from registry.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from registry.patience import Line, NoAnswer
 
@@ -43,7 +50,10 @@ _TURN = 0x454D454E44
 _FULL = {"SQLITE_FULL", "53100"}
 _READ_ONLY = "25006"
 _LINE = "emend_line"
-_DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
+_UNUSABLE = {"SQLITE_NOTADB", "SQLITE_CORRUPT", "42501", "3F000"}
+"""Damaged, or the server does not let this role work there: no privilege, no schema."""
+UNREADABLE_URL = "its port, or one of its options, cannot be read"
+"""Told in place of the parser's words, which quote what may be a password."""
 
 
 def open_database(
@@ -62,6 +72,8 @@ def open_database(
     )
     try:
         parsed = make_url(url)
+        if "@" in (parsed.host or ""):  # or what is behind it would be told as the host
+            raise DatabaseUnavailable("given by URL", "an @ in its password is written as %40")
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() == "sqlite":
@@ -70,6 +82,8 @@ def open_database(
             return _open_postgresql(parsed, lock_timeout, patience)
     except (ArgumentError, NoSuchModuleError, ImportError) as problem:
         raise DatabaseUnavailable(_shown(url), str(problem)) from problem
+    except (ValueError, TypeError) as problem:
+        raise DatabaseUnavailable(_shown(url), UNREADABLE_URL) from problem
     raise DatabaseUnavailable(_shown(url), "only sqlite:// and postgresql:// are supported")
 
 
@@ -213,13 +227,24 @@ def translated_errors(engine: Engine, *, committing: bool = False) -> Iterator[N
         code = getattr(problem.orig, "sqlite_errorname", getattr(problem.orig, "sqlstate", None))
         if code in _FULL:
             raise StorageFull(where) from problem
-        unusable = isinstance(problem, OperationalError) or code in _DAMAGED
-        if not unusable and not problem.connection_invalidated:
+        if not _is_unusable(problem, code) and not problem.connection_invalidated:
             raise
         kind = (
             OutcomeUnknown if committing and problem.connection_invalidated else DatabaseUnavailable
         )
-        raise kind(where, str(problem.orig).strip()) from problem
+        raise kind(where, " ".join(str(problem.orig).partition("\nLINE ")[0].split())) from problem
+
+
+def _is_unusable(problem: DBAPIError, code: str | None) -> bool:
+    """Whether it is the database that is at fault, or how we got there; not what was asked of it.
+    An option in the URL that the driver does not know comes without a code and without a statement.
+    """
+    unknown_option = isinstance(problem, ProgrammingError) and problem.statement is None
+    return (
+        isinstance(problem, OperationalError)
+        or code in _UNUSABLE
+        or (unknown_option and code is None)
+    )
 
 
 def storable(value: Any) -> Any:
@@ -234,13 +259,13 @@ def json_text(value: object) -> str:
 
 
 def _shown_engine(engine: Engine) -> str:
-    return engine.url.render_as_string(hide_password=True)
+    return shown(engine.url.render_as_string(hide_password=True))
 
 
 def _shown(url: str) -> str:
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+        return shown(make_url(url).render_as_string(hide_password=True))
+    except (ArgumentError, ValueError):
         return "given by URL"
 
 

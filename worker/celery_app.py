@@ -31,7 +31,7 @@ def make_app(settings: Settings) -> Celery:
     """Raises NotReady."""
     try:
         configuration = broker_settings(settings.broker_location, settings.data)
-    except (BrokerError, SecretError, OSError) as error:
+    except (BrokerError, SecretError) as error:
         raise NotReady(str(error)) from error
     use_transport()
     if settings.broker_url is None:

@@ -61,12 +61,18 @@ def test_a_database_of_a_newer_release(tmp_path: Path) -> None:
         ({"EMEND_DATABASE_URL": "mysql://x"}, "mysql"),
         ({"EMEND_DATABASE_URL": "no url"}, "database"),
         ({"EMEND_DATABASE_URL": "sqlite:////nowhere/at/all/emend.db"}, "database"),
+        ({"EMEND_DATABASE_URL": "sqlite:////tmp/emend.db?timeout=abc"}, "database"),
+        ({"EMEND_DATABASE_URL": "postgresql://u:secret@db:54x2/emend"}, "port"),
+        ({"EMEND_DATABASE_URL": "postgresql://u:secret@[::1/emend"}, "port"),
+        ({"EMEND_DATABASE_URL": "postgresql://127.0.0.1:1/e?ssl_mode=require"}, "ssl_mode"),
     ],
 )
 def test_a_wrong_setting(
     tmp_path: Path, command: str, settings: dict[str, str], named: str
 ) -> None:
-    assert named in _one_sentence(run_app(tmp_path, command, **settings))
+    said = _one_sentence(run_app(tmp_path, command, **settings))
+    assert named in said
+    assert "secret" not in said
 
 
 def test_a_store_that_takes_no_files(tmp_path: Path) -> None:
@@ -121,10 +127,22 @@ def test_a_data_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert "data folder" in _one_sentence(run_app(file / "data", "migrate"))
 
 
-def test_a_broker_that_is_no_broker(tmp_path: Path) -> None:
-    schema.upgrade(default_url(tmp_path))
-    settings = {"EMEND_BROKER_URL": "amqp://nowhere"}
-    assert "amqp" in _one_sentence(run_app(tmp_path, **settings))
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("amqp://nowhere", "amqp://nowhere"),
+        ("broker", "broker URL"),
+        ("redis://[::1", "broker URL"),
+        ("redis://127.0.0.1:1/0?foo=bar", "redis://127.0.0.1:1"),
+    ],
+)
+def test_a_broker_that_is_no_broker(tmp_path: Path, url: str, named: str) -> None:
+    assert named in _one_sentence(run_app(tmp_path, EMEND_BROKER_URL=url))
+
+
+def test_a_folder_of_messages_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "broker").write_text("in the way")
+    assert str(tmp_path / "broker") in _one_sentence(run_app(tmp_path))
 
 
 def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, select, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from registry import schema
 from registry.errors import DatabaseUnavailable, RevisionUnknown, SchemaAhead, SchemaBehind
 from registry.session import open_database
 from registry.tables import AdapterRecord, Prediction, Row, Vocabulary
-from servers.postgres import create_database
+from servers.postgres import create_database, drop_database
 from tests.support.database import together
 
 
@@ -51,6 +52,31 @@ def test_an_empty_database_is_behind_until_it_is_upgraded(empty_url: str) -> Non
     _check(empty_url)
     schema.upgrade(empty_url)
     assert _tables(empty_url) == {*Row.metadata.tables, "alembic_version"}
+
+
+@pytest.mark.parametrize(
+    ("so", "said"),
+    [
+        ("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "permission denied for schema public$"),
+        ("ALTER ROLE guest SET search_path = nowhere", "no schema has been selected"),
+    ],
+)
+def test_a_role_that_may_not_make_tables_is_told_so(
+    postgres_server: str, so: str, said: str
+) -> None:
+    name = f"guarded_{uuid.uuid4().hex}"
+    owner = create_database(postgres_server, name)
+    engine = open_database(owner)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE guest LOGIN"))
+        connection.execute(text(so))
+    guest = make_url(owner).set(username="guest").render_as_string(hide_password=False)
+    with pytest.raises(DatabaseUnavailable, match=said):
+        schema.upgrade(guest)
+    with engine.begin() as connection:
+        connection.execute(text("DROP ROLE guest"))
+    engine.dispose()
+    drop_database(postgres_server, name)
 
 
 def test_the_migrations_make_the_tables_of_the_code(empty_url: str) -> None:

@@ -86,6 +86,10 @@ def test_a_naive_time_is_refused(memory: Memory) -> None:
         ("sqlite://", "a file is needed"),
         ("not a url", "parse"),
         ("nosuchthing://host", "nosuchthing"),
+        ("postgresql://user:secret", "port"),
+        ("postgresql://user:secret@[::1/db", "port"),
+        ("postgresql://user:my@secret@host/db", "%40"),
+        ("postgresql+nosuch://user:secret@host/db?password=secret", "nosuch"),
     ],
 )
 def test_a_database_url_that_cannot_be_used_is_named(url: str, said: str) -> None:
@@ -99,6 +103,13 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
     with pytest.raises(DatabaseUnavailable) as caught, reading(engine) as session:
         session.execute(text("SELECT 1"))
     assert "127.0.0.1:1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_url_with_an_option_that_is_unknown_is_named_without_its_query() -> None:
+    engine = open_database("postgresql://user:secret@127.0.0.1:1/db?password=secret&ssl_mode=x")
+    with pytest.raises(DatabaseUnavailable, match="ssl_mode") as caught, reading(engine) as session:
+        session.execute(text("SELECT 1"))
     assert "secret" not in str(caught.value)
 
 

@@ -74,6 +74,33 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(tmp_path: P
     assert "hidden" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"database_url": "postgresql://u:secret@db:54x2/emend"}, "port"),
+        ({"database_url": "postgresql://u:secret@[::1/emend"}, "port"),
+        ({"database_url": "sqlite:////tmp/emend.db?timeout=abc"}, "database"),
+        ({"database_url": "postgresql://127.0.0.1:1/e?ssl_mode=require"}, "ssl_mode"),
+        ({"broker_url": "redis://[::1"}, "broker URL"),
+        ({"broker_url": "broker"}, "broker URL"),
+        ({"broker_url": "redis://127.0.0.1:1/0?foo=bar"}, r"broker redis://127\.0\.0\.1:1"),
+    ],
+)
+def test_an_address_that_is_written_wrongly_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr("worker.startup.SCHEMA_WAIT_SECONDS", 0.0)
+    with pytest.raises(NotReady, match=said) as refusal:
+        open_workshop(Settings.model_validate({"data": tmp_path, **wrong}), threading.Event())
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_folder_of_messages_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broker").write_text("in the way")
+    with pytest.raises(NotReady, match=str(tmp_path / "broker")):
+        make_app(Settings(data=tmp_path))
+
+
 def test_a_store_that_takes_no_files_is_named(desk: Desk, tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
