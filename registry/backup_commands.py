@@ -12,6 +12,7 @@ from typing import Any
 
 from registry.artifacts import ArtifactStore
 from registry.backup import HOLD, Copied, begin_hold, copy_files
+from registry.command_arguments import hours
 from registry.data_folder import prepare_folder
 from registry.database_dump import dump_database, restore_database
 from registry.deployment import Deployment
@@ -39,7 +40,9 @@ def add_backup_commands(commands: Any) -> None:
     where.add_argument("--from", dest="source", metavar="STORE", help="a folder or URL")
     copy.set_defaults(run=run_copy)
     hold = commands.add_parser("hold", help="remove no file until the backup is done")
-    hold.add_argument("--hours", type=float, default=HOLD / timedelta(hours=1))
+    hold.add_argument(
+        "--hours", type=hours, default=HOLD / timedelta(hours=1), help="default %(default)g"
+    )
     hold.add_argument("--end", action="store_true", help="the backup is done")
     hold.set_defaults(run=run_hold)
 

@@ -16,11 +16,12 @@ from sqlalchemy import Engine
 from registry.artifacts import ArtifactStore, release_artifacts, unnamed_artifacts
 from registry.backup import THREADS
 from registry.batches import batches
+from registry.command_arguments import hours
 from registry.deployment import Deployment
 from registry.found_file import FoundFile
 from registry.schema import check
 from registry.session import open_database, reading, transaction
-from registry.strays import GRACE, remove_strays, stray_files
+from registry.strays import GRACE, folders_in_use, remove_strays, stray_files
 from registry.verification import Verification, verify
 
 SHOWN = 20
@@ -38,7 +39,7 @@ def add_store_commands(commands: Any) -> None:
     tidy = commands.add_parser("collect", help="remove files that no row names")
     tidy.add_argument(
         "--older-than",
-        type=float,
+        type=hours,
         default=GRACE / timedelta(hours=1),
         metavar="HOURS",
         help="files that have no row, when last written so long ago (default %(default)g)",
@@ -80,7 +81,7 @@ def run_collect(chosen: argparse.Namespace) -> int:
         released = 0 if chosen.dry_run else _release(engine, store)
         strays = [
             file
-            for folder in store.folders()
+            for folder in folders_in_use(store)
             for file in _collect_folder(engine, store, folder, older_than, dry_run=chosen.dry_run)
         ]
     for file in strays:

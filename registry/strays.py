@@ -28,6 +28,14 @@ FOLDERS = (INCOMING, *(f"{number:02x}" for number in range(256)))
 _STORED = re.compile(r"(?P<folder>[0-9a-f]{2})/(?P<sha256>(?P=folder)[0-9a-f]{62})")
 
 
+def folders_in_use(store: ArtifactStore) -> list[str]:
+    """Those of `FOLDERS` that there are: others, as a disk's `lost+found`, may be closed to us.
+
+    Raises StorageUnavailable.
+    """
+    return [folder for folder in store.folders() if folder in FOLDERS]
+
+
 def stray_files(
     session: Session,
     store: ArtifactStore,

@@ -19,7 +19,7 @@ from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.found_file import FoundFile
 from registry.named_files import NAMED_BY, is_named
 from registry.session import reading
-from registry.strays import unrecorded
+from registry.strays import folders_in_use, unrecorded
 from registry.tables import AdapterRecord, Artifact, Promotion
 
 
@@ -65,7 +65,7 @@ def verify(
             progress(found.files, total)
     with reading(engine) as session:
         found.findings += [*_without_record(session), *_adapters(session), *_promotions(session)]
-    for folder in store.folders():
+    for folder in folders_in_use(store):
         files = store.files(folder)
         with reading(engine) as session:
             found.strays += unrecorded(session, files)

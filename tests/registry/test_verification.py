@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +144,17 @@ def test_what_keeps_it_from_running_is_one_sentence(
     assert filled.store.exists(ONE)
 
 
+class InTwoHours(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        return datetime.now(tz) + timedelta(hours=2)
+
+
 def test_collect_removes_what_no_row_names(
-    filled: Memory, place: Place, capsys: pytest.CaptureFixture[str]
+    filled: Memory,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stray = filled.store.put(b"put, and then the process died")
     with filled.writing() as session:
@@ -150,14 +162,48 @@ def test_collect_removes_what_no_row_names(
     kept = [name for name in place.files() if stray not in name]
     assert main(["collect"]) == 0  # the stray is young
     assert "0 files (0 bytes) without a row were removed, 1 whose rows went" in _out(capsys)
-    assert main(["collect", "--older-than", "-1", "--dry-run"]) == 0
+    monkeypatch.setattr("registry.store_commands.datetime", InTwoHours)
+    assert main(["collect", "--older-than", "3"]) == 0
+    assert filled.store.exists(stray)
+    assert main(["collect", "--older-than", "1", "--dry-run"]) == 0
     assert f"{stray[:2]}/{stray}" in _out(capsys)
     assert filled.store.exists(stray)
-    assert main(["collect", "--older-than", "-1"]) == 0
+    assert main(["collect", "--older-than", "1"]) == 0
     assert "1 files (30 bytes) without a row were removed" in _out(capsys)
     assert len(place.files()) == len(kept) - 1
     assert not filled.store.exists(stray)
     assert main(["verify"]) == 0
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e9", "-1", "0.5", "soon", ""])
+@pytest.mark.parametrize("command", [["collect", "--older-than"], ["hold", "--hours"]])
+def test_hours_that_are_none_are_refused(
+    command: list[str], hours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main([*command[:-1], f"{command[-1]}={hours}"])
+    assert refusal.value.code == 2
+    assert f"{hours!r} is no number of hours from 1 to 8760" in capsys.readouterr().err
+
+
+@folder_only
+def test_a_folder_that_is_not_ours_may_be_closed_to_us(
+    filled: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk's `lost+found` to everybody but root."""
+    closed = Path(filled.store.url) / "lost+found"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("registry.local_folder.os.scandir", refuse)
+    assert "lost+found" in filled.store.folders()
+    assert main(["verify"]) == 0
+    assert main(["collect"]) == 0
 
 
 def _out(capsys: pytest.CaptureFixture[str]) -> str:
