@@ -120,6 +120,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
         "The database does not answer",
         "the database does not answer; nothing was changed, and the same can be sent again",
     ),
+    encoding.OutOfMemory: Problem(503, "out-of-memory", "There is not enough memory at present"),
     encoding.AdapterError: Problem(500, "adapter-unusable", "A stored adapter cannot be used"),
 }
 

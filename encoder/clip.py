@@ -37,6 +37,7 @@ from encoder.errors import (
     UnknownParameter,
     WeightsInvalid,
 )
+from encoder.memory import memory_watched
 from encoder.preprocessing import Preprocessing
 from encoder.snapshot import Moved, Snapshot
 from encoder.tower import Tower, view_tower
@@ -117,8 +118,12 @@ class Encoder:
         encoder is the same, bit by bit and by its digest. Links are taken one at a time.
 
         Raises AdapterForeign, SnapshotForeign (made for another base), AdapterMisplaced (fitted on
-        top of other adapters than those before it), UnknownParameter or DeltaShape.
+        top of other adapters than those before it), UnknownParameter, DeltaShape or OutOfMemory.
         """
+        with memory_watched(self.device):
+            return self._merged(links)
+
+    def _merged(self, links: Iterable[Link]) -> Encoder:
         chain = self.chain
         weights: dict[str, Tensor] = {}
         for link in links:

@@ -4,7 +4,7 @@ EncoderError
 ├── ImageError            ImageEmpty · ImageTooLarge · ImageTooManyPixels · ImageUndecodable
 ├── LoadError             UnknownEncoder · UnknownPretrained · WeightsRequired · WeightsUnavailable
 │                         · WeightsInvalid · PickledWeights · TokenizerUnavailable
-├── UnknownTowerLayout
+├── UnknownTowerLayout · OutOfMemory
 ├── ClassifierError       LabelsMissing · TemplatesMissing · TemplateInvalid
 └── AdapterError          AdapterTruncated · AdapterTampered · AdapterUnreadable · AdapterForeign
     │                     · AdapterMisplaced · UnknownParameter · DeltaShape
@@ -106,6 +106,14 @@ class UnknownTowerLayout(EncoderError):
     def __init__(self, layout: str, reason: str) -> None:
         super().__init__(f"vision tower {layout!r} is not supported: {reason}")
         self.layout, self.reason = layout, reason
+
+
+class OutOfMemory(EncoderError):
+    """It may pass: what else is in memory comes and goes."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(f"there is not enough memory left on {device}")
+        self.device = device
 
 
 class ClassifierError(EncoderError):

@@ -8,13 +8,15 @@ they come to the same file, and the row of one of them stays.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from encoder.clip import Link
-from encoder.errors import EncoderError
+from encoder.errors import EncoderError, OutOfMemory
+from encoder.memory import memory_watched
 from registry.artifacts import discard_unkept
 from registry.edit_jobs import due_jobs
 from registry.errors import (
@@ -34,14 +36,17 @@ LOOK_EVERY_SECONDS = 0.25
 """For a job that became due meanwhile."""
 REST_SECONDS = 60.0
 """After the store was full or did not answer."""
+SHORT_OF_MEMORY_SECONDS = 600.0
+"""For a version that memory was too short for."""
 
 
 @dataclass
 class Compaction:
-    """Versions that cannot be merged are told once and passed over from then on."""
+    """Versions that cannot be merged are told once and passed over from then on; those that memory
+    is too short for, for a while."""
 
     workshop: Workshop
-    _passed_over: tuple[int, ...] = ()
+    _passed_over: dict[int, float] = field(default_factory=dict)  # until when, monotonic seconds
     _rests_until: float = 0.0  # monotonic seconds
     _looked_at: float = 0.0
 
@@ -64,19 +69,25 @@ class Compaction:
         except (StorageFull, StorageUnavailable) as outage:
             self._rests_until = time.monotonic() + REST_SECONDS
             log.warning("snapshots are made later: %s", outage)
+        except OutOfMemory as shortage:
+            self._passed_over[version] = time.monotonic() + SHORT_OF_MEMORY_SECONDS
+            log.warning("version %d gets its snapshot later: %s", version, shortage)
         except (EncoderError, RegistryError) as error:
-            self._passed_over = (*self._passed_over, version)
+            self._passed_over[version] = math.inf
             log.warning("version %d gets no snapshot: %s", version, error)
 
     def _next(self) -> int | None:
+        now = time.monotonic()
+        passed_over = tuple(each for each, until in self._passed_over.items() if until > now)
         with reading(self.workshop.engine) as session:
-            return version_to_compact(session, passed_over=self._passed_over)
+            return version_to_compact(session, passed_over=passed_over)
 
     def _compact(self, version: int) -> None:
         base, store = self.workshop.base, self.workshop.store
         began = time.monotonic()
-        encoder = base.merged(self._while_idle(links(self.workshop, version)))
-        data = base.snapshot_of(encoder).to_bytes()
+        with memory_watched(base.device):
+            encoder = base.merged(self._while_idle(links(self.workshop, version)))
+            data = base.snapshot_of(encoder).to_bytes()
         digest, now = store.put(data), datetime.now(UTC)
         with transaction(self.workshop.engine) as session:
             kept = record_snapshot(session, store, version, digest=digest, size=len(data), now=now)

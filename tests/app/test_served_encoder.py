@@ -10,12 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from app import served_encoder
 from app.main import create_app
 from app.settings import Settings
 from encoder.clip import Encoder, load_encoder
+from encoder.deltas import Dense
 from encoder.pool import EncoderPool
 from registry import schema
 from registry.patience import Clock, seconds_left, set_clock
@@ -91,6 +93,28 @@ def test_a_live_version_that_cannot_be_built_keeps_the_former_one_answering(
     assert service.classify(picture(1), "a")["adapter"] == 0
     service.http.post("/promotions", json={"version": 0, "reason": "back"})
     assert not _unserved(service)
+
+
+def test_memory_that_is_too_short_for_a_version_keeps_the_former_one_answering(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = service.add_adapter(seed=1)
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dense, "apply", full)
+        problem = problem_of(service.http.post("/promotions", json={"version": version}), 503)
+        assert problem["type"].endswith("out-of-memory")
+        _promote_as_worker(service, version)
+        wait_for(lambda: _unserved(service), seconds=5, what="the failure to be noticed")
+        assert service.classify(picture(1), "a")["adapter"] == 0
+    wait_for(
+        lambda: service.classify(picture(1), "a")["adapter"] == version,
+        seconds=10,
+        what="the version to be served once there is memory",
+    )
 
 
 def test_building_a_version_is_not_taken_from_the_time_of_who_asks(

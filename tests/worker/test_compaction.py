@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import select
 
 from encoder.adapter import Adapter
 from encoder.clip import Encoder
+from encoder.snapshot import Snapshot
 from registry.artifacts import ArtifactStore
 from registry.errors import StorageFull
 from registry.session import reading
@@ -226,6 +228,26 @@ def test_a_full_store_is_asked_again_after_a_rest(
     assert "snapshots are made later" in caplog.text
     assert not compaction.is_due()
     monkeypatch.setattr(compaction, "_rests_until", 0.0)
+    assert compaction.is_due()
+    compaction.run()
+    assert snapshots(here) == [DEEP]
+
+
+def test_a_version_that_memory_is_too_short_for_is_passed_over_for_a_while(
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack(here)
+    compaction = Compaction(here.workshop)
+
+    def full(*_: object) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "to_bytes", full)
+        compaction.run()
+    assert f"version {DEEP} gets its snapshot later" in caplog.text
+    assert not compaction.is_due()
+    monkeypatch.setattr(compaction, "_passed_over", {DEEP: time.monotonic()})
     assert compaction.is_due()
     compaction.run()
     assert snapshots(here) == [DEEP]
