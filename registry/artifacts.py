@@ -7,8 +7,8 @@ Files live outside the database's transactions. The order that loses nothing: pu
 the transaction that names it, `keep_artifact`; and after a transaction that stopped naming it,
 `release_artifacts` in one of its own. The two take turns, so a file is never removed between being
 found and being named. What was not released then is found by `unnamed_artifacts` later, and files
-that never came to be on record by `registry.strays`. While a backup holds the store
-(`registry.backup`) nothing is removed.
+that never came to be on record by `registry.strays`. While the store is held
+(`registry.holds`) nothing is removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import errno
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,28 +137,43 @@ class ArtifactStore:
             except FileNotFoundError:
                 self._folder.prove()
 
-    def hold_until(self, moment: datetime | None) -> None:
-        """Nothing is released up to then; None ends that.
+    def holds(self) -> dict[str, datetime]:
+        """Up to when nothing is removed, by who asked for it (`registry.holds`).
+
+        Some may have passed. Raises StorageUnavailable.
+        """
+        with self._translated():
+            try:
+                lines = self._folder.read(_HOLD).decode().splitlines()
+            except FileNotFoundError:
+                self._folder.prove()
+                return {}
+            split = [line.partition(" ") for line in lines]
+            return {holder: datetime.fromisoformat(until) for until, _, holder in split}
+
+    def set_holds(self, holds: Mapping[str, datetime]) -> None:
+        """Instead of those there were, in a turn of `take_turn`.
 
         Raises StorageFull, StorageUnavailable.
         """
-        if moment is None:
+        if not holds:
             self.remove(_HOLD)
             return
+        lines = [f"{until.astimezone(UTC).isoformat()} {holder}" for holder, until in holds.items()]
         with self._translated():
-            self._folder.write(_HOLD, moment.astimezone(UTC).isoformat().encode())
+            self._folder.write(_HOLD, "\n".join(lines).encode())
 
     def held_until(self) -> datetime | None:
-        """The moment that a hold lasts to, which may have passed. Raises StorageUnavailable."""
-        with self._translated():
-            if self._folder.size(_HOLD) is None:
-                return None
-            return datetime.fromisoformat(self._folder.read(_HOLD).decode())
+        """The moment at which something may be removed again; None when it may be already.
+
+        Raises StorageUnavailable.
+        """
+        until = max(self.holds().values(), default=None)
+        return until if until is not None and until > datetime.now(UTC) else None
 
     def is_held(self) -> bool:
         """Raises StorageUnavailable."""
-        until = self.held_until()
-        return until is not None and until > datetime.now(UTC)
+        return self.held_until() is not None
 
     @contextlib.contextmanager
     def _translated(self, needed: int | None = None) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """A copy of everything that must survive: the database as of one moment, and every file it names.
 
 Files never change, they only come and go. So the order that is right while corrections flow and
-others are forgotten: hold the store, so that nothing is removed; dump the database; copy the files
-on record, which the hold has kept; end the hold. What came after the dump is copied too and does no
+others are forgotten: hold the store (`registry.holds`), so that nothing is removed; dump the
+database; copy the files on record, which the hold has kept; end the hold, which must have lasted.
+What came after the dump is copied too and does no
 harm. A hold ends by itself, should its backup never do so; what is to be removed meanwhile is
 removed by the worker's sweep afterwards.
 """
@@ -12,15 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
 from registry.artifacts import ArtifactStore
-from registry.errors import ArtifactCorrupt, ArtifactMissing, StoreHeld
+from registry.errors import ArtifactCorrupt, ArtifactMissing
 from registry.named_files import is_named, named
-from registry.session import reading, take_turn
+from registry.session import reading
 from registry.tables import Artifact
 
 HOLD = timedelta(hours=24)
@@ -37,19 +37,6 @@ class Copied:
     bytes: int = 0
     there_already: int = 0
     lost: list[str] = field(default_factory=list)
-
-
-def begin_hold(session: Session, store: ArtifactStore, *, now: datetime, hold: timedelta) -> None:
-    """Nothing is removed from the store from the end of this transaction on.
-
-    It takes its turn, so that no release is half done that did not see the hold. Raises StoreHeld,
-    StorageFull, StorageUnavailable.
-    """
-    take_turn(session)
-    until = store.held_until()
-    if until is not None and until > now:
-        raise StoreHeld(until)
-    store.hold_until(now + hold)
 
 
 def copy_files(

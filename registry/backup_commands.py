@@ -10,13 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
 from registry.artifacts import ArtifactStore
-from registry.backup import HOLD, Copied, begin_hold, copy_files
+from registry.backup import HOLD, Copied, copy_files
 from registry.command_arguments import hours
 from registry.data_folder import prepare_folder
 from registry.database_dump import dump_database, restore_database
 from registry.deployment import Deployment
-from registry.errors import DumpFailed, NotEmpty
+from registry.errors import DumpFailed, HoldLost, NotEmpty
+from registry.holds import begin_backup, end_backups, end_hold
 from registry.schema import upgrade
 from registry.session import transaction
 from registry.store_commands import opened
@@ -56,10 +59,11 @@ def run_backup(chosen: argparse.Namespace) -> int:
         raise NotEmpty(f"the folder {folder}")
     aside = dump.with_suffix(".part")
     try:
-        with opened() as (engine, store), _held(engine, store):
-            aside.unlink(missing_ok=True)
-            dump_database(Deployment().database_location, aside)
-            copied = copy_files(engine, store, destination)
+        with opened() as (engine, store):
+            with _held(engine, store):
+                aside.unlink(missing_ok=True)
+                dump_database(Deployment().database_location, aside)
+                copied = copy_files(engine, store, destination)
             aside.rename(dump)
     except OSError as problem:
         raise DumpFailed(f"writing {dump}", problem.strerror or str(problem)) from problem
@@ -93,27 +97,32 @@ def run_copy(chosen: argparse.Namespace) -> int:
 
 
 def run_hold(chosen: argparse.Namespace) -> int:
-    """Raises RegistryError."""
-    with opened() as (engine, store):
+    """0. Raises RegistryError."""
+    with opened() as (engine, store), transaction(engine) as session:
         if chosen.end:
-            store.hold_until(None)
+            if not end_backups(session, store):
+                raise HoldLost
             sys.stdout.write("files that nothing names are removed again\n")
             return 0
         now, hold = datetime.now(UTC), timedelta(hours=chosen.hours)
-        with transaction(engine) as session:
-            begin_hold(session, store, now=now, hold=hold)
+        begin_backup(session, store, now=now, hold=hold)
     sys.stdout.write(f"no file is removed until {now + hold:%Y-%m-%d %H:%M} UTC\n")
     return 0
 
 
 @contextmanager
-def _held(engine: Any, store: ArtifactStore) -> Iterator[None]:
+def _held(engine: Engine, store: ArtifactStore) -> Iterator[None]:
+    """Raises HoldLost when files may have been removed meanwhile."""
     with transaction(engine) as session:
-        begin_hold(session, store, now=datetime.now(UTC), hold=HOLD)
+        holder = begin_backup(session, store, now=datetime.now(UTC), hold=HOLD)
+    lasted = False
     try:
         yield
     finally:
-        store.hold_until(None)
+        with transaction(engine) as session:
+            lasted = end_hold(session, store, holder)
+    if not lasted:
+        raise HoldLost
 
 
 def _tell(copied: Copied) -> int:

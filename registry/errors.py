@@ -10,7 +10,7 @@ RegistryError
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt, DataFolderUnwritable
 ├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead, RevisionUnknown
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
-├── BackupError: StoreHeld, DumpFailed, NotEmpty
+├── BackupError: StoreHeld, HoldLost, DumpFailed, NotEmpty
 └── SecretError: SecretMissing, SecretWeak
 """
 
@@ -340,6 +340,14 @@ class StoreHeld(BackupError):
         super().__init__(
             f"another backup holds the store until {until:%Y-%m-%d %H:%M} UTC: wait for it, or end"
             " what it left behind with `python -m registry hold --end`"
+        )
+
+
+class HoldLost(BackupError):
+    def __init__(self) -> None:
+        super().__init__(
+            "the hold had ended before, by its time or by `python -m registry hold --end`: files"
+            " may be missing from what was copied since; make the backup again"
         )
 
 

@@ -75,7 +75,7 @@ def run_collect(chosen: argparse.Namespace) -> int:
     """Raises RegistryError."""
     older_than = timedelta(hours=chosen.older_than)
     with opened() as (engine, store):
-        if until := (store.held_until() if store.is_held() else None):
+        if until := store.held_until():
             sys.stdout.write(f"nothing is removed: a backup holds the store until {until}\n")
             return 0
         released = 0 if chosen.dry_run else _release(engine, store)

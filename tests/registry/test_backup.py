@@ -16,10 +16,10 @@ from sqlalchemy.engine import make_url
 
 from registry.__main__ import main
 from registry.artifacts import release_artifacts, unnamed_artifacts
-from registry.backup import begin_hold
 from registry.corrections import forget, list_corrections
 from registry.database_dump import dump_database
 from registry.errors import DumpFailed, StoreHeld
+from registry.holds import UPLOAD, begin_backup, begin_hold, end_hold
 from registry.promotions import list_promotions
 from registry.session import open_database, reading
 from servers.postgres import create_database, drop_database
@@ -135,9 +135,9 @@ def test_what_is_forgotten_after_the_dump_is_still_copied(
     [correction] = memory.submit({"forgotten": "cat"}).corrections
     image = hashlib.sha256(b"forgotten").hexdigest()
     with memory.writing() as session:
-        begin_hold(session, memory.store, now=datetime.now(UTC), hold=timedelta(hours=1))
+        begin_backup(session, memory.store, now=datetime.now(UTC), hold=timedelta(hours=1))
     with memory.writing() as session, pytest.raises(StoreHeld):
-        begin_hold(session, memory.store, now=datetime.now(UTC), hold=timedelta(hours=1))
+        begin_backup(session, memory.store, now=datetime.now(UTC), hold=timedelta(hours=1))
     assert main(["backup", str(tmp_path / "another")]) == 2
     with memory.writing() as session:
         unnamed = forget(session, correction.id, now=NOON)
@@ -150,6 +150,49 @@ def test_what_is_forgotten_after_the_dump_is_still_copied(
         assert unnamed_artifacts(session) == [image]
     with memory.writing() as session:
         assert release_artifacts(session, memory.store, [image]) == [image]
+
+
+def test_a_backup_whose_hold_did_not_last_is_none(
+    memory: Memory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in settings_of(memory).items():
+        monkeypatch.setenv(name, value)
+    hour = timedelta(hours=1)
+    others: list[str] = []
+
+    def dump(*_: object) -> None:
+        """Somebody ends the hold and begins another backup meanwhile."""
+        assert main(["hold", "--end"]) == 0
+        with memory.writing() as session:
+            now = datetime.now(UTC)
+            others.append(begin_backup(session, memory.store, now=now, hold=hour))
+
+    monkeypatch.setattr("registry.backup_commands.dump_database", dump)
+    assert main(["backup", str(tmp_path / "backup")]) == 2
+    assert "the hold had ended before" in one_line(capsys)
+    assert not (tmp_path / "backup" / "database.dump").exists()
+    assert list(memory.store.holds()) == others
+    with memory.writing() as session:
+        assert end_hold(session, memory.store, others[0])
+        begin_backup(session, memory.store, now=datetime.now(UTC) - 2 * hour, hold=hour)
+    assert not memory.store.is_held()
+    assert main(["hold", "--end"]) == 2
+    assert "the hold had ended before" in one_line(capsys)
+
+
+def test_an_upload_and_a_backup_hold_a_store_together(memory: Memory) -> None:
+    hour, now = timedelta(hours=1), datetime.now(UTC)
+    with memory.writing() as session:
+        upload = begin_hold(session, memory.store, UPLOAD, now=now, hold=hour)
+        backup = begin_backup(session, memory.store, now=now, hold=hour)
+    with memory.writing() as session:
+        assert end_hold(session, memory.store, upload)
+        assert not end_hold(session, memory.store, upload)
+    assert list(memory.store.holds()) == [backup]
+    assert memory.store.is_held()
 
 
 def test_the_steps_in_containers(

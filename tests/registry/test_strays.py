@@ -84,11 +84,11 @@ def test_nothing_is_removed_while_the_store_is_held(memory: Memory) -> None:
     with memory.writing() as session:
         unnamed = memory.keep(session, b"on record, though nothing names it")
     memory.store.put(b"stray")
-    memory.store.hold_until(datetime.now(UTC) + timedelta(hours=1))
+    memory.store.set_holds({"somebody": datetime.now(UTC) + timedelta(hours=1)})
     assert collect(memory) == []
     with memory.writing() as session:
         assert release_artifacts(session, memory.store, [unnamed]) == []
-    memory.store.hold_until(datetime.now(UTC) - timedelta(seconds=1))
+    memory.store.set_holds({"somebody": datetime.now(UTC) - timedelta(seconds=1)})
     assert len(collect(memory)) == 1
     with memory.writing() as session:
         assert release_artifacts(session, memory.store, [unnamed]) == [unnamed]
