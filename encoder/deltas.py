@@ -48,7 +48,12 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """Some rows of a matrix move by a low-rank product: weight[rows] + scale * up @ down."""
+    """Some rows of a matrix move by a low-rank product: weight[rows] + scale * up @ down.
+
+    The product is computed on the CPU, wherever the weight is: every device rounds a matrix product
+    in its own way, and what is merged on a GPU must be, bit by bit, what is merged without one. The
+    rest is done entry by entry, which rounds the same everywhere.
+    """
 
     down: Tensor  # float [r, I]
     up: Tensor  # float [R, r]
@@ -76,7 +81,8 @@ class LowRank:
 
     def apply(self, weight: Tensor) -> Tensor:
         """A new tensor of the weight's dtype and device; rows outside `rows` are bit-identical."""
-        change = self.scale * (_like(self.up, weight) @ _like(self.down, weight))  # [R, I]
+        product = self.up.detach().float().cpu() @ self.down.detach().float().cpu()  # [R, I]
+        change = (self.scale * product).to(weight.device)
         if self.rows is None:
             return (weight.detach().float() + change).to(weight.dtype)
         rows = self.rows.to(weight.device)

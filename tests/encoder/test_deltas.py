@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from encoder.deltas import Delta, Dense, LowRank, Sparse
 from encoder.errors import DeltaShape
@@ -66,6 +70,30 @@ def test_what_is_not_selected_stays_bit_identical(name: str, dtype: torch.dtype)
     assert merged.dtype == dtype
     assert torch.equal(bits(merged)[untouched], bits(weight)[untouched])
     assert not torch.equal(merged, weight)
+
+
+class Products(TorchDispatchMode):
+    """Where matrix products are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.mm.default:
+            self.devices += [one.device.type for one in args]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["low rank", "low rank on rows"])
+def test_products_are_computed_on_the_cpu_wherever_the_weight_is(name: str) -> None:
+    """A GPU rounds them otherwise. `meta` stands for any device that is not the CPU."""
+    with Products() as products:
+        merged = deltas()[name].apply(torch.empty(SHAPE, device="meta"))
+    assert merged.device.type == "meta"
+    assert products.devices == ["cpu", "cpu"]
 
 
 def test_half_precision_weights_are_added_to_in_fp32() -> None:
