@@ -40,7 +40,8 @@ class Turns:
     def run_aside(self) -> None:
         """Begins in a thread of its own, unless the work is being done; what it raises is logged.
         For one caller."""
-        if self.busy:
+        begun = self._aside is not None and self._aside.is_alive()  # it may still wait for its turn
+        if self.busy or begun:
             return
         log.warning("no nudge comes through; what is due runs without the broker")
         self._aside = threading.Thread(target=self._run_logged, name="aside", daemon=True)

@@ -36,6 +36,37 @@ def test_the_work_is_done_by_one_thread_at_a_time() -> None:
     assert not turns.busy
 
 
+class SlowTurn:
+    """A lock that is not taken before it is let; it notes who comes for it."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.came: list[str] = []
+
+    def __enter__(self) -> None:
+        self.came.append(threading.current_thread().name)
+        assert self.let.wait(30)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def locked(self) -> bool:
+        return False
+
+
+def test_one_that_has_begun_and_waits_for_its_turn_is_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[None] = []
+    turns, turn = Turns(lambda: ran.append(None)), SlowTurn()
+    monkeypatch.setattr(turns, "_turn", turn)
+    for _ in range(3):
+        turns.run_aside()
+    turn.let.set()
+    turns.join()
+    assert len(ran) == len(turn.came) == 1
+
+
 def test_what_fails_aside_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     ran: list[None] = []
 
