@@ -205,7 +205,8 @@ class ServedEncoder:
             failure = error
         finally:
             if not self._stopping.is_set():
-                self._reason = f"the encoder cannot be served: {failure}"
+                reason = failure.strerror if isinstance(failure, OSError) else told(failure)
+                self._reason = f"the encoder cannot be served: {reason or type(failure).__name__}"
                 self.on_failure(failure)
 
     def _load(self) -> None:

@@ -20,6 +20,7 @@ from encoder.clip import Encoder, load_encoder
 from encoder.deltas import Dense
 from encoder.pool import EncoderPool
 from registry import schema
+from registry.errors import SchemaBehind
 from registry.patience import Clock, seconds_left, set_clock
 from registry.promotions import live_promotion, promote
 from registry.session import transaction
@@ -60,6 +61,35 @@ def test_requests_before_the_encoder_is_loaded_are_told_to_come_back(
             what="the service to be ready",
         )
         assert client.post("/classify", files=files, data=data).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (SchemaBehind(found="of /the/inside", known="x"), "the database does not answer"),
+        (PermissionError(13, "Permission denied", "/the/inside"), "Permission denied"),
+    ],
+)
+def test_what_keeps_the_encoder_from_being_loaded_is_told_without_the_inside(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    said: str,
+) -> None:
+    def fail(*_: object, **__: object) -> Encoder:
+        raise failure
+
+    monkeypatch.setattr(served_encoder, "load_encoder", fail)
+    settings = Settings(data=tmp_path, encoder=str(tiny_encoder))
+    schema.upgrade(settings.database_location)
+    with TestClient(create_app(settings)) as client:
+        wait_for(
+            lambda: said in client.get("/health/ready").text,
+            seconds=30,
+            what="the failure to be told",
+        )
+        assert "inside" not in problem_of(client.get("/health/ready"), 503)["detail"]
 
 
 def test_a_promotion_by_the_worker_is_followed(service: RunningService) -> None:
