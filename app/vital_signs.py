@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from anyio import CapacityLimiter, move_on_after, to_thread
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 from sqlalchemy import Engine
@@ -29,11 +31,54 @@ from registry.queue_state import QueueState, queue_state
 from registry.session import reading
 
 LOOK_SECONDS = 3.0  # less than any request may take
-LOOKS_AT_ONCE = 2  # more scrapes than that wait for threads of their own, never for those of others
 STATES = ("queued", "running", "succeeded", "rejected", "failed", "cancelled")
 
 
 Found = TypeVar("Found")
+
+
+class Look(Generic[Found]):
+    """Something looked at in a thread of its own, by one at a time: who asks meanwhile sees what it
+    sees. A look that never comes back, at a disk that hangs, costs one thread and not one a scrape.
+    """
+
+    def __init__(self, name: str, see: Callable[[], Found | None]) -> None:
+        """What `see` raises is nothing seen."""
+        self._name = name
+        self._see = see
+        self._lock = threading.Lock()
+        self._under_way: Future[Found | None] | None = None
+        self._since = 0.0  # monotonic seconds
+
+    async def in_time(self) -> Found | None:
+        """None for what was not seen in time; at once while an earlier look is overdue."""
+        under_way = self._begun()
+        if time.monotonic() - self._since > LOOK_SECONDS:
+            return None
+        seen = asyncio.wrap_future(under_way)
+        done, _ = await asyncio.wait([seen], timeout=LOOK_SECONDS)
+        return seen.result() if done else None
+
+    def _begun(self) -> Future[Found | None]:
+        with self._lock:
+            if self._under_way is None:
+                self._under_way, self._since = Future(), time.monotonic()
+                self._under_way.set_running_or_notify_cancel()  # from now on nobody can cancel it
+                run = contextvars.copy_context().run
+                threading.Thread(
+                    target=run, args=(self._run,), name=self._name, daemon=True
+                ).start()
+            return self._under_way
+
+    def _run(self) -> None:
+        found = None
+        try:
+            found = self._see()
+        finally:
+            with self._lock:
+                under_way, self._under_way = self._under_way, None
+            if under_way is not None:
+                under_way.set_result(found)
 
 
 @dataclass(frozen=True)
@@ -56,14 +101,12 @@ class VitalSigns:
         self._readiness = readiness
         self._folders = folders
         self._job_counts = JobCounts()
-        self._database_slots = CapacityLimiter(LOOKS_AT_ONCE)
-        self._disk_slots = CapacityLimiter(LOOKS_AT_ONCE)
+        self._at_queue = Look("look-at-queue", self._queue)
+        self._at_disks = Look("look-at-disks", self._disks)
 
     async def metrics(self) -> list[Metric]:
         """Gauges of this moment; those that only the database knows are absent without it."""
-        found, disks = await asyncio.gather(
-            _in_time(self._queue, self._database_slots), _in_time(self._disks, self._disk_slots)
-        )
+        found, disks = await asyncio.gather(self._at_queue.in_time(), self._at_disks.in_time())
         families = [
             _gauge("emend_database_up", "1 while the database answers.", float(found is not None)),
             _gauge(
@@ -103,13 +146,6 @@ class VitalSigns:
                 free.add_metric([name], usage.free)
                 size.add_metric([name], usage.total)
         return [free, size]
-
-
-async def _in_time(look: Callable[[], Found | None], slots: CapacityLimiter) -> Found | None:
-    """None for what was not seen in time. Its thread may go on; no other request waits for it."""
-    with move_on_after(LOOK_SECONDS):
-        return await to_thread.run_sync(look, limiter=slots, abandon_on_cancel=True)
-    return None
 
 
 def folders_of(settings: Settings) -> dict[str, Path]:

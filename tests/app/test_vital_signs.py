@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import vital_signs
 from app.errors import NotReady
-from app.vital_signs import VitalSigns
+from app.vital_signs import Look, VitalSigns
 from servers.postgres import PostgresServer, create_database, why_absent
 from tests.support.freezing import frozen
 from tests.support.servers import require_server
@@ -124,7 +125,7 @@ def test_a_database_that_hangs_does_not_hang_a_scrape(
         assert database.process is not None
         scraped(service)
         with frozen(database.process.pid):
-            for _ in range(vital_signs.LOOKS_AT_ONCE + 1):
+            for _ in range(3):
                 begun = time.monotonic()
                 samples = scraped(service)
                 assert time.monotonic() - begun < SECONDS_OF_A_SCRAPE
@@ -136,16 +137,45 @@ def test_a_disk_that_hangs_does_not_hang_a_scrape(
     service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vital_signs, "LOOK_SECONDS", 0.5)
-    answers = threading.Event()
-    monkeypatch.setattr(vital_signs.shutil, "disk_usage", lambda _: answers.wait())
+    answers, usage = threading.Event(), shutil.disk_usage
+    monkeypatch.setattr(
+        vital_signs.shutil, "disk_usage", lambda folder: answers.wait() and usage(folder)
+    )
     signs = VitalSigns(service.services.engine, lambda: None, {"gone": tmp_path})
     try:
-        for _ in range(vital_signs.LOOKS_AT_ONCE + 1):  # the last waits for a thread in vain
+        for _ in range(3):
             found = {one.name for one in anyio.run(signs.metrics)}
             assert "emend_disk_free_bytes" not in found
             assert "emend_edit_jobs" in found
+        assert len(_looking()) == 1  # however often it is asked
     finally:
         answers.set()
+    wait_for(lambda: not _looking(), seconds=5, what="the look to come back")
+    monkeypatch.undo()
+    assert "emend_disk_free_bytes" in {one.name for one in anyio.run(signs.metrics)}
+
+
+def _looking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "look-at-disks"]
+
+
+def test_who_scrapes_at_the_same_time_sees_the_same() -> None:
+    go_on, looked = threading.Event(), list[int]()
+
+    def see() -> int:
+        looked.append(1)
+        assert go_on.wait(30)
+        return len(looked)
+
+    async def two() -> list[int | None]:
+        look = Look("look", see)
+        first = asyncio.ensure_future(look.in_time())
+        second = asyncio.ensure_future(look.in_time())
+        await asyncio.sleep(0)
+        go_on.set()
+        return [await first, await second, await look.in_time()]
+
+    assert asyncio.run(two()) == [1, 1, 2]
 
 
 def test_a_process_that_is_not_ready_says_so(service: RunningService, tmp_path: Path) -> None:
