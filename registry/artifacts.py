@@ -111,10 +111,15 @@ class ArtifactStore:
         """Remove a file; nothing happens when it is not there. Raises StorageUnavailable."""
         self.remove(_name(sha256))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether asking it takes time worth saving."""
+        return not isinstance(self._folder, LocalFolder)
+
     def each(self, ask: Callable[[T], U], items: Sequence[T]) -> list[U]:
         """What a method of this store gives for each item, in order; a remote one is asked several
         at a time. Raises what the method raises."""
-        if len(items) < 2 or isinstance(self._folder, LocalFolder):
+        if len(items) < 2 or not self.is_remote:
             return [ask(item) for item in items]
         with ThreadPoolExecutor(min(len(items), ASKED_AT_ONCE)) as pool:
             return list(pool.map(ask, items))
@@ -138,10 +143,7 @@ class ArtifactStore:
                 self._folder.prove()
 
     def holds(self) -> dict[str, datetime]:
-        """Up to when nothing is removed, by who asked for it (`registry.holds`).
-
-        Some may have passed. Raises StorageUnavailable.
-        """
+        """Up to when nothing is removed, by who asked for it; some may have passed."""
         with self._translated():
             try:
                 lines = self._folder.read(_HOLD).decode().splitlines()
@@ -164,10 +166,7 @@ class ArtifactStore:
             self._folder.write(_HOLD, "\n".join(lines).encode())
 
     def held_until(self) -> datetime | None:
-        """The moment at which something may be removed again; None when it may be already.
-
-        Raises StorageUnavailable.
-        """
+        """When something may be removed again; None when it may be already."""
         until = max(self.holds().values(), default=None)
         return until if until is not None and until > datetime.now(UTC) else None
 
@@ -218,20 +217,31 @@ def keep_artifact(
 
 
 def keep_artifacts(
-    session: Session, store: ArtifactStore, files: Sequence[PutFile], *, now: datetime
+    session: Session,
+    store: ArtifactStore,
+    files: Sequence[PutFile],
+    *,
+    now: datetime,
+    holder: str | None = None,
 ) -> None:
     """Record files that were put, so that rows of this transaction can name them.
 
-    Raises ArtifactMissing when one was released again meanwhile: put it once more.
+    The store is asked for each, while other writers wait, unless the hold of `holder`, begun before
+    the first was put, lasts still: then none can be gone. Raises ArtifactMissing when one was
+    released again meanwhile: put it once more.
     """
     take_turn(session)
-    there = store.each(store.exists, [file.sha256 for file in files])
-    for file, is_there in zip(files, there, strict=True):
-        if not is_there:
-            raise ArtifactMissing(file.sha256)
-        if session.get(Artifact, file.sha256) is None:
-            session.add(Artifact(created_at=now, **vars(file)))
-            session.flush()
+    by_hash = {file.sha256: file for file in files}
+    if holder is None or store.holds().get(holder, now) <= datetime.now(UTC):
+        there = store.each(store.exists, list(by_hash))
+        for sha256, is_there in zip(by_hash, there, strict=True):
+            if not is_there:
+                raise ArtifactMissing(sha256)
+    for some in batches(list(by_hash)):
+        query = select(Artifact.sha256).where(Artifact.sha256.in_(some))
+        new = set(some) - set(session.scalars(query))
+        session.add_all(Artifact(created_at=now, **vars(by_hash[sha256])) for sha256 in new)
+    session.flush()
 
 
 def get_artifact(session: Session, sha256: str) -> Artifact:
@@ -262,17 +272,7 @@ def release_artifacts(session: Session, store: ArtifactStore, sha256s: Iterable[
     return released
 
 
-def unnamed_artifacts(session: Session, *, after: str = "", limit: int = AT_ONCE) -> list[str]:
-    """Hashes beyond `after`, in order, that no row names: what `release_artifacts` did not reach.
-
-    Only files on record are found. One that is being stored right now is not on record before a row
-    names it, or is found missing by `keep_artifact` and stored again.
-    """
-    query = select(Artifact.sha256).where(Artifact.sha256 > after, ~named())
-    return list(session.scalars(query.order_by(Artifact.sha256).limit(limit)))
-
-
-def unnamed_among_next(
+def unnamed_artifacts(
     session: Session, *, after: str = "", limit: int = AT_ONCE
 ) -> tuple[list[str], str | None]:
     """Which of the next `limit` files on record beyond `after` no row names, and the last looked

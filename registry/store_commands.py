@@ -94,15 +94,15 @@ def run_collect(chosen: argparse.Namespace) -> int:
 
 
 def _release(engine: Engine, store: ArtifactStore) -> int:
-    last, released = "", 0
-    while True:
+    last: str | None = ""
+    released = 0
+    while last is not None:
         with reading(engine) as session:
-            unnamed = unnamed_artifacts(session, after=last)
-        if not unnamed:
-            return released
-        with transaction(engine) as session:
-            released += len(release_artifacts(session, store, unnamed))
-        last = unnamed[-1]
+            unnamed, last = unnamed_artifacts(session, after=last)
+        if unnamed:
+            with transaction(engine) as session:
+                released += len(release_artifacts(session, store, unnamed))
+    return released
 
 
 def _collect_folder(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from registry.artifacts import ArtifactStore, release_artifacts, unnamed_among_next
+from registry.artifacts import ArtifactStore, release_artifacts, unnamed_artifacts
 from registry.batches import batches
 from registry.claims import is_any_running, reclaim_expired
 from registry.edit_jobs import due_jobs
@@ -162,7 +162,7 @@ class Sweep:
         """Removes what was not released where it should have been, a hundred files a round: looking
         at all of them at once would take longer with every correction."""
         with reading(self.engine) as session:
-            unnamed, last = unnamed_among_next(session, after=self._collected)
+            unnamed, last = unnamed_artifacts(session, after=self._collected)
         if unnamed:
             with transaction(self.engine) as session:
                 release_artifacts(session, self.store, unnamed)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from benchmark.growth.operations import Operation, Seeded
 from registry.adapters import correction_counts, get_adapter, list_adapters
-from registry.artifacts import get_artifact, unnamed_among_next
+from registry.artifacts import get_artifact, unnamed_artifacts
 from registry.corrections import (
     correction_ids_of,
     corrections_of,
@@ -77,7 +77,7 @@ def _job_counts(session: Session, seeded: Seeded, _: Any) -> None:
 
 def _collect(session: Session, seeded: Seeded, _: Any) -> None:
     after = seeded.memory.get("collected") or ""
-    seeded.memory["collected"] = unnamed_among_next(session, after=after)[1]
+    seeded.memory["collected"] = unnamed_artifacts(session, after=after)[1]
 
 
 def _surplus(session: Session, seeded: Seeded, _: Any) -> None:

@@ -21,7 +21,6 @@ from registry.artifacts import (
     get_artifact,
     keep_artifact,
     release_artifacts,
-    unnamed_among_next,
     unnamed_artifacts,
 )
 from registry.control_sets import NewControlImage, add_control_images, put_control_set
@@ -280,9 +279,8 @@ def test_files_that_no_row_names_are_found_in_order(memory: Memory) -> None:
         keep_predictions(session, [new], now=NOON)
         unnamed = sorted(memory.keep(session, bytes([number])) for number in range(5))
     with memory.reading() as session:
-        assert unnamed_artifacts(session) == unnamed
-        assert unnamed_artifacts(session, limit=2) == unnamed[:2]
-        assert unnamed_artifacts(session, after=unnamed[1], limit=2) == unnamed[2:4]
+        assert unnamed_artifacts(session) == (unnamed, None)
+        assert unnamed_artifacts(session, after=unnamed[1]) == (unnamed[2:], None)
 
 
 def test_a_look_at_the_next_files_tells_where_to_go_on(memory: Memory) -> None:
@@ -295,7 +293,7 @@ def test_a_look_at_the_next_files_tells_where_to_go_on(memory: Memory) -> None:
         looked_at: list[str] = []
         after: str | None = ""
         while after is not None:
-            some, after = unnamed_among_next(session, after=after, limit=3)
+            some, after = unnamed_artifacts(session, after=after, limit=3)
             found += some
             looked_at += [after] if after else []
     assert looked_at == [on_record[2], on_record[5]]
