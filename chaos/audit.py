@@ -30,7 +30,9 @@ def audit(ledger: Ledger, evidence: Evidence) -> list[Violation]:
         corrections_are_accounted_for,
         corrections_are_told,
         batches_are_whole,
+        receipts_are_of_what_was_sent,
         versions_are_one_each,
+        encoders_are_one_each,
         promotions_are_one_chain,
         jobs_have_ended,
         forgetting_lasts,
@@ -62,7 +64,7 @@ def _lost(
 ) -> str | None:
     """What is wrong with it; None when nothing is."""
     if row.state == "forgotten":
-        asked = sent.images[sent.ids.index(row.id)] in forgotten
+        asked = sent.image_of(row.id) in forgotten
         return None if asked else "was forgotten without being asked to"
     if row.state == "superseded":
         known = row.superseded_by in evidence.corrections
@@ -98,12 +100,8 @@ def corrections_are_told(ledger: Ledger, evidence: Evidence) -> Iterator[Violati
             yield Violation(rule, f"correction {name} is answered {status}")
         elif row is not None and (state, label) != (row.state, row.label):
             yield Violation(rule, f"correction {name} is told to be {state}, and is {row.state}")
-        elif name in accepted and label != _label_sent(name, accepted[name]):
+        elif name in accepted and label != accepted[name].label_of(name):
             yield Violation(rule, f"correction {name} has the label {label}, which was not sent")
-
-
-def _label_sent(name: str, sent: Sent) -> str:
-    return sent.labels[sent.ids.index(name)]
 
 
 def batches_are_whole(ledger: Ledger, evidence: Evidence) -> Iterator[Violation]:
@@ -125,6 +123,20 @@ def batches_are_whole(ledger: Ledger, evidence: Evidence) -> Iterator[Violation]
             yield Violation(rule, f"image {image} has {count} corrections that stand")
 
 
+def receipts_are_of_what_was_sent(ledger: Ledger, evidence: Evidence) -> Iterator[Violation]:
+    """A 202 has a receipt an image, in order, and each is for the very bytes that were sent."""
+    rule = "a receipt for every image, and for that image"
+    for batch in ledger.sent:
+        if batch.status != 202:
+            continue
+        if len(batch.ids) != len(batch.images):
+            yield Violation(rule, f"{len(batch.images)} images got {len(batch.ids)} receipts")
+        for name, image in zip(batch.ids, batch.images, strict=False):
+            row = evidence.corrections.get(name)
+            if row is not None and row.image not in (None, image):
+                yield Violation(rule, f"correction {name} is of {row.image}, sent was {image}")
+
+
 def _standing(evidence: Evidence) -> Iterator[str]:
     for row in evidence.corrections.values():
         if row.image is not None and row.state not in ("superseded", "forgotten"):
@@ -144,6 +156,18 @@ def versions_are_one_each(ledger: Ledger, evidence: Evidence) -> Iterator[Violat
     for version, told in sorted(ledger.digests.items()):
         if told != {digests.get(version)}:
             yield Violation(rule, f"version {version} was told to be {sorted(told)}")
+
+
+def encoders_are_one_each(ledger: Ledger, _: Evidence) -> Iterator[Violation]:
+    """Whoever answers as a version does so by the same encoder, and by no other version's."""
+    rule = "one encoder a version, at every API"
+    first: dict[str, int] = {}
+    for version, told in sorted(ledger.encoders.items()):
+        if len(told) != 1:
+            yield Violation(rule, f"version {version} answered by the encoders {sorted(told)}")
+        for digest in told:
+            if first.setdefault(digest, version) != version:
+                yield Violation(rule, f"{first[digest]} and {version} answered by one encoder")
 
 
 def promotions_are_one_chain(ledger: Ledger, evidence: Evidence) -> Iterator[Violation]:

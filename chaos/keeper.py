@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from chaos.services import Service, kill_all, pause_all, resume_all
@@ -49,8 +50,10 @@ class Keeper:
         self._thread.start()
 
     def start(self, name: str) -> None:
-        """Raises ServerFailed."""
+        """Nothing happens once it is closing. Raises ServerFailed."""
         with self._lock:
+            if self._closing.is_set():
+                return
             fate = self._fates[name]
             fate.down_since = fate.down_since or time.time()
             fate.wanted, fate.delay = True, FIRST_DELAY_SECONDS
@@ -92,20 +95,21 @@ class Keeper:
     def windows(self) -> list[Window]:
         with self._lock:
             still = [
-                Window(name, why, since, None)
+                Window(name, since, None)
                 for name, fate in self._fates.items()
-                for why, since in (("down", fate.down_since), ("paused", fate.paused_since))
+                for since in (fate.down_since, fate.paused_since)
                 if since is not None
             ]
             return self._ended + still
 
     def close(self) -> None:
-        """Stops everything, the last named first."""
+        """Stops everything, the last named first, also where one of them does not stop."""
         self._closing.set()
         self._thread.join()
-        for name in reversed(list(self._fates)):
-            self.resume(name)
-            self.stop(name)
+        with ExitStack() as ending:
+            for name in self._fates:
+                ending.callback(self.stop, name)
+                ending.callback(self.resume, name)
 
     def _run(self) -> None:
         while not self._closing.wait(LOOK_EVERY_SECONDS):
@@ -149,10 +153,10 @@ class Keeper:
             process = fate.service.process
             alive = process is not None and process.poll() is None
             if fate.down_since is not None and fate.wanted and alive:
-                self._ended.append(Window(name, "down", fate.down_since, time.time()))
+                self._ended.append(Window(name, fate.down_since, time.time()))
                 fate.down_since = None
 
     def _end_pause(self, name: str, fate: _Fate) -> None:
         if fate.paused_since is not None:
-            self._ended.append(Window(name, "paused", fate.paused_since, time.time()))
+            self._ended.append(Window(name, fate.paused_since, time.time()))
             fate.paused_since = None

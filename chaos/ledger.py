@@ -41,23 +41,27 @@ class Answer:
 class Sent:
     """A batch of corrections as it was sent, and how it ended after all its re-sending.
 
-    `images` are sha256s, in order; `status` is that of the last answer, None where none came;
-    `ids` are those of the 202, in order.
+    `images` are sha256s of what was sent, in order; `status` is that of the last answer, None where
+    none came; `ids` are those of the 202, in order.
     """
 
     kind: str
     images: tuple[str, ...]
     labels: tuple[str, ...]
     status: int | None
-    tries: int
     at: float
     """When the last answer came."""
     unclear: bool = False
     """Whether an earlier try ended without an answer, or with a 503: it may have been stored."""
     ids: tuple[str, ...] = ()
-    accepted: frozenset[str] = frozenset()
-    """Those of the ids that were new, by the service's own word."""
-    replaces: bool = False
+
+    def label_of(self, correction: str) -> str | None:
+        """The label that was sent for what got this id."""
+        return dict(zip(self.ids, self.labels, strict=False)).get(correction)
+
+    def image_of(self, correction: str) -> str | None:
+        """The image that was sent for what got this id."""
+        return dict(zip(self.ids, self.images, strict=False)).get(correction)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,6 @@ class Promoted:
 
     id: int
     version: int
-    replaces: int | None
     at: float
 
 
@@ -98,6 +101,8 @@ class Ledger:
     jobs: list[SeenJob] = field(default_factory=list)
     digests: dict[int, set[str]] = field(default_factory=dict)
     """Every digest under which a version was described."""
+    encoders: dict[int, set[str]] = field(default_factory=dict)
+    """Every digest of an encoder that answered as a version."""
     forgotten: set[str] = field(default_factory=set)
     """Corrections whose DELETE was sent, whatever the answer."""
     lies: list[Lie] = field(default_factory=list)
@@ -118,6 +123,10 @@ class Ledger:
     def note_digest(self, version: int, digest: str) -> None:
         with self._lock:
             self.digests.setdefault(version, set()).add(digest)
+
+    def note_encoder(self, version: int, digest: str) -> None:
+        with self._lock:
+            self.encoders.setdefault(version, set()).add(digest)
 
     def note_forgetting(self, correction_id: str) -> None:
         with self._lock:

@@ -53,8 +53,11 @@ class Asker:
                 files=[("image", ("0.png", one.data))],
                 data={"label_set": LABEL_SET, "top_k": "1"},
             )
-            if reply.status == 200 and reply.version != reply.body.get("adapter"):
-                told = f"{self.api} answers as {reply.body.get('adapter')}, says {reply.version}"
+            if reply.status != 200:
+                continue
+            self.ledger.note_encoder(reply.body["adapter"], reply.body["encoder_digest"])
+            if reply.version != reply.body["adapter"]:
+                told = f"{self.api} answers as {reply.body['adapter']}, says {reply.version}"
                 self.ledger.note(Lie(told, reply.at))
 
 
@@ -82,6 +85,8 @@ class Reader:
             self.ledger.note_digest(row["version"], row["digest"])
         for row in reply.body.get("edit_jobs", ()):
             self._note_job(row, reply.at)
+        if reply.status == 200 and "encoder_digest" in reply.body:
+            self.ledger.note_encoder(reply.body["live"], reply.body["encoder_digest"])
 
     def _correction(self) -> None:
         """What was answered 202 is found ever after: a 404 is an answer that nobody expects."""
@@ -145,7 +150,7 @@ class Promoter:
         )
         if reply.status != 201:
             return
-        made = Promoted(reply.body["id"], version, reply.body["replaces"], time.time())
+        made = Promoted(reply.body["id"], version, time.time())
         self.ledger.note(made)
         self._is_told(made)
 

@@ -19,10 +19,9 @@ LEASE_SECONDS = 3.0
 @dataclass(frozen=True)
 class Window:
     """When a service could not answer by our doing, `time.time()` seconds; an open one has not
-    ended. `why` is "down" (killed, stopped, until it answers again) or "paused"."""
+    ended. It was down (killed, stopped, until it answers again) or paused."""
 
     service: str
-    why: str
     since: float
     until: float | None
 

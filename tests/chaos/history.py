@@ -22,10 +22,8 @@ def sent(kind: str, names: str, *, status: int | None = 202, at: float = NOON) -
         images=tuple(f"image {name}" for name in names),
         labels=tuple("apple" for _ in names),
         status=status,
-        tries=1,
         at=at,
         ids=accepted,
-        accepted=frozenset(accepted),
     )
 
 
@@ -63,9 +61,10 @@ def good_ledger() -> Ledger:
             sent("new", "g"),
             sent("broken", "xy", status=422),
         ],
-        promoted=[Promoted(3, 0, 2, NOON)],
+        promoted=[Promoted(3, 0, NOON)],
         jobs=[SeenJob("first", "running", None, NOON), SeenJob("first", "succeeded", 1, NOON)],
         digests={0: {"base"}, 1: {"one"}},
+        encoders={0: {"the base"}, 1: {"the base and one"}},
         forgotten={"f"},
         answers=[answer("/corrections/f", method="DELETE", status=204)],
     )

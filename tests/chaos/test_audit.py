@@ -19,6 +19,8 @@ WHOLE = "a batch is accepted whole or refused whole"
 ONCE = "no adapter version twice, none missing"
 CHAIN = "no promotion is lost or forked"
 ENDS = "jobs end once"
+RECEIPTS = "a receipt for every image, and for that image"
+ENCODERS = "one encoder a version, at every API"
 Change = Callable[[Ledger, Evidence], Evidence]
 
 
@@ -101,6 +103,24 @@ def another_digest(ledger: Ledger, evidence: Evidence) -> Evidence:
     return evidence
 
 
+def answered_by(version: int, digest: str) -> Change:
+    def change(ledger: Ledger, evidence: Evidence) -> Evidence:
+        ledger.note_encoder(version, digest)
+        return evidence
+
+    return change
+
+
+def is_of(name: str, image: str) -> Change:
+    return lambda _, evidence: replace(
+        evidence,
+        corrections={
+            **evidence.corrections,
+            name: replace(evidence.corrections[name], image=image),
+        },
+    )
+
+
 def not_asked_to_forget(ledger: Ledger, evidence: Evidence) -> Evidence:
     ledger.forgotten.clear()
     return evidence
@@ -126,6 +146,14 @@ def not_asked_to_forget(ledger: Ledger, evidence: Evidence) -> Evidence:
         (TOLD, told("d", 200, "rejected", "leaf")),
         # batches
         (WHOLE, correction_is("x", "first", "applied")),
+        # receipts
+        (RECEIPTS, ledger_notes(replace(sent("again", "ab"), ids=("a",)))),
+        (RECEIPTS, ledger_notes(replace(sent("again", "ab"), ids=("a", "b", "c")))),
+        (RECEIPTS, ledger_notes(replace(sent("again", "ab"), ids=("b", "a")))),
+        (RECEIPTS, is_of("a", "another image")),
+        # encoders
+        (ENCODERS, answered_by(1, "another encoder")),
+        (ENCODERS, answered_by(3, "the base and one")),
         # versions
         (ONCE, without(version=2)),
         (ONCE, with_version(VersionFacts(3, 1, "three", None))),
@@ -137,7 +165,7 @@ def not_asked_to_forget(ledger: Ledger, evidence: Evidence) -> Evidence:
         (CHAIN, with_promotion(PromotionFacts(6, 9, 5, None, NOON))),
         (CHAIN, with_promotion(PromotionFacts(6, 3, 5, "second", NOON))),
         (CHAIN, with_promotion(PromotionFacts(6, 2, 5, "third", NOON))),
-        (CHAIN, ledger_notes(Promoted(6, 1, 5, NOON))),
+        (CHAIN, ledger_notes(Promoted(6, 1, NOON))),
         (CHAIN, job_is(JobFacts("sixth", "succeeded", 2, "all right"))),
         # jobs
         (ENDS, job_is(JobFacts("sixth", "running", None, None))),

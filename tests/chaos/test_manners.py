@@ -14,8 +14,8 @@ from tests.chaos.history import NOON, answer, good_evidence
 PROMOTIONS = good_evidence().promotions
 SEEN = {row.id: row.at + 0.05 for row in PROMOTIONS}
 PROBLEM = "urn:emend:problem:database-unavailable"
-DOWN = Window("api-1", "down", NOON - 1, NOON + 1)
-PAUSED = Window("api-1", "paused", NOON - 1, NOON + 20)
+DOWN = Window("api-1", NOON - 1, NOON + 1)
+PAUSED = Window("api-1", NOON - 1, NOON + 20)
 
 
 def stale(version: int | None, at: float, *windows: Window) -> int:
@@ -55,8 +55,8 @@ def test_undocumented_answers(facts: dict[str, Any]) -> None:
 def test_no_answer_is_excused_by_its_own_api_being_down_only() -> None:
     broken = answer(status=None, trouble="ConnectError: refused")
     assert list(answers_are_documented([broken], [DOWN])) == []
-    other = Window("api-2", "down", NOON - 1, None)
-    earlier = Window("api-1", "down", NOON - 10, NOON - 5)
+    other = Window("api-2", NOON - 1, None)
+    earlier = Window("api-1", NOON - 10, NOON - 5)
     assert len(list(answers_are_documented([broken], [other, earlier]))) == 1
 
 
@@ -66,7 +66,7 @@ def test_an_answer_in_over_five_seconds_hung() -> None:
 
     assert late(answer(seconds=4.9)) == 0
     assert late(answer(seconds=5.1, status=503)) == 1
-    assert late(answer(seconds=5.1), Window(POSTGRES, "paused", NOON, None)) == 1
+    assert late(answer(seconds=5.1), Window(POSTGRES, NOON, None)) == 1
     assert late(answer(seconds=12.0, status=None), PAUSED) == 0
 
 
@@ -86,9 +86,9 @@ def test_a_version_that_was_not_live_yet_is_found() -> None:
 
 
 def test_who_is_cut_off_may_answer_by_an_old_version_for_so_long() -> None:
-    gone = Window(POSTGRES, "down", NOON, NOON + 4)
+    gone = Window(POSTGRES, NOON, NOON + 4)
     assert stale(1, NOON + 3, gone) == 0
     assert stale(1, NOON + 4.9, gone) == 0
     assert stale(3, NOON + 4, gone) == 1
     assert stale(0, NOON + 9, gone) == 1
-    assert stale(1, NOON + 3, Window("api-2", "paused", NOON, NOON + 4)) == 1
+    assert stale(1, NOON + 3, Window("api-2", NOON, NOON + 4)) == 1
