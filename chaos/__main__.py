@@ -1,36 +1,35 @@
-"""`python -m chaos`: a storm over the deployed stack, an audit, and a report; 1 on any loss."""
+"""`python -m chaos`: a storm over a stack of processes on this machine, an audit, a report."""
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import json
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from chaos.faults import Faults, schedule
+from chaos.limit import CalledOff, called_off_after
 from chaos.local_stack import local_stack
 from chaos.report import lines, to_json
-from chaos.storm import Plan, Storm
+from chaos.storm import Outcome, Plan, Storm
+from client import EmendError
+from registry.errors import RegistryError
 from servers import postgres, redis
 from servers.errors import ServerFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 2
 HARD_LIMIT_SECONDS = 15 * 60.0
-TIDYING_SECONDS = 60.0
 FAILED, NOT_RUN = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, 1 after a loss or without an end, 2 where no storm can be made."""
+    """The exit status: 0, 1 after any violation or without an end, 2 where no storm can be made."""
     options = _options(arguments)
     for absent in (postgres.why_absent(), redis.why_absent()):
         if absent is not None:
@@ -38,17 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
             return NOT_RUN
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**31)
     print(f"seed {seed} (the same storm: python -m chaos --seed {seed})", flush=True)
-    _end_at(options.limit)
     began = time.monotonic()
     try:
-        with local_stack(keep=options.logs) as stack:
-            kinds = list(Faults(stack, random.Random(seed)).kinds)
-            faults = schedule(kinds, random.Random(seed), rounds=ROUNDS)[: options.faults]
-            outcome = Storm(stack, Plan(seed, options.corrections, faults), _say(began)).run()
-            facts = {"commit": _commit(), "full_disk": stack.full_disk}
-    except (ServerFailed, TimeoutError) as failure:
-        print(f"The storm has no end: {failure}", file=sys.stderr)
-        return FAILED
+        with called_off_after(options.limit) as over:
+            outcome, facts = _storm(options, seed, _say(began), over)
+    except CalledOff as end:
+        return _without_an_end(end)
+    except (ServerFailed, RegistryError, EmendError, TimeoutError) as failure:
+        return _without_an_end(failure)
     report = to_json(outcome, seed=seed, seconds=time.monotonic() - began, facts=facts)
     for line in lines(report):
         print(line)
@@ -69,17 +65,29 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _end_at(seconds: float) -> None:
-    """A storm that hangs is a failure, and leaves nothing behind; nor does one that is stopped."""
+def _storm(
+    options: argparse.Namespace,
+    seed: int,
+    say: Callable[[str], None],
+    over: Callable[[], None],
+) -> tuple[Outcome, dict[str, str]]:
+    """What came of it, and what only the stack knows; `over` is called before that is taken down.
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        why = f"it was not over in {seconds:g} s" if number == signal.SIGALRM else "it was stopped"
-        raise TimeoutError(why)
+    Raises ServerFailed, RegistryError, EmendError, TimeoutError, CalledOff.
+    """
+    with local_stack(keep=options.logs) as stack:
+        try:
+            kinds = list(Faults(stack, random.Random(seed)).kinds)
+            faults = schedule(kinds, random.Random(seed), rounds=ROUNDS)[: options.faults]
+            outcome = Storm(stack, Plan(seed, options.corrections, faults), say).run()
+            return outcome, {"commit": _commit(), "full_disk": stack.full_disk}
+        finally:
+            over()
 
-    signal.signal(signal.SIGALRM, end)
-    signal.signal(signal.SIGTERM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(seconds + TIDYING_SECONDS, exit=True)
+
+def _without_an_end(why: BaseException) -> int:
+    print(f"The storm has no end: {why}", file=sys.stderr)
+    return FAILED
 
 
 def _say(began: float) -> Callable[[str], None]:

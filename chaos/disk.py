@@ -49,7 +49,10 @@ class MountedDisk:
         self._folder = folder
 
     def fill(self) -> None:
-        """Down to the last byte; a file of one byte fits no more."""
+        """Down to the last byte; a file of one byte fits no more. Nothing once it was closed:
+        below it is the machine's own disk."""
+        if not self._folder.is_mount():
+            return
         with (self._folder / BALLAST).open("ab", buffering=0) as ballast:
             chunk = CHUNK
             while chunk:

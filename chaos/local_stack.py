@@ -61,7 +61,6 @@ class LocalStack:
         artifacts = folder / "artifacts"
         artifacts.mkdir()
         self.artifacts = str(artifacts)
-        self._disk: Disk = open_disk(artifacts, self._writers)
         self._own_settings = dict(settings)
         encoder = tiny_folder(folder / "encoder")
         self._modules = {
@@ -74,6 +73,8 @@ class LocalStack:
             **self._modules,
         }
         self._keeper = Keeper(services)
+        # The last thing: who is stopped before has nothing to take down.
+        self._disk: Disk = open_disk(artifacts, self._writers)
 
     @property
     def deaths(self) -> list[Death]:
