@@ -15,6 +15,7 @@ import psycopg
 from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
 
+from chaos.ledger import Answer
 from chaos.lookout import looking, phase_of, queued_job
 from chaos.messages import flush, send_to_all
 from chaos.phases import PHASES, catch_in_phase, kill_in_phase
@@ -26,6 +27,8 @@ JOB_SECONDS = 20.0
 OUTAGE_SECONDS = 10.0
 BREATH_SECONDS = 4.0
 FULL_SECONDS = 6.0
+TOLD_SECONDS = 14.0
+FULL = 507
 COPIES = 6
 
 
@@ -41,10 +44,11 @@ class Injected:
 
 @dataclass
 class Faults:
-    """By name, in `kinds`. Every random choice is `rng`'s."""
+    """By name, in `kinds`. Every random choice is `rng`'s; `answers` are those that clients get."""
 
     stack: Stack
     rng: random.Random
+    answers: Sequence[Answer] = ()
     injected: list[Injected] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -68,7 +72,10 @@ class Faults:
 
     def inject(self, *names: str) -> None:
         """All of them at once, each in a thread; each is written down."""
-        threads = [threading.Thread(target=self._one, args=(name,)) for name in names]
+        threads = [
+            threading.Thread(target=self._one, args=(name,), name=name, daemon=True)
+            for name in names
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -127,18 +134,35 @@ class Faults:
         return True
 
     def _fill_disk(self) -> bool:
+        """For a while, and until a client was told so."""
+        known = len(self.answers)
         self.stack.fill_disk()
-        time.sleep(FULL_SECONDS)
-        self.stack.free_disk()
-        return True
+        try:
+            time.sleep(FULL_SECONDS)
+            return wait_until(
+                lambda: any(one.status == FULL for one in self.answers[known:]),
+                seconds=TOLD_SECONDS,
+                what=f"a client to be answered {FULL}",
+            )
+        finally:
+            self.stack.free_disk()
 
     def _send_to_all(self) -> bool:
+        """While two workers run at least; who takes what is theirs."""
         with looking(self.stack.database_url) as connection:
             job = wait_until(
-                lambda: queued_job(connection), seconds=JOB_SECONDS, what="a job in the queue"
+                lambda: self._two_workers_since(time.time()) and queued_job(connection),
+                seconds=STRIKE_SECONDS,
+                what="a job in the queue of two workers",
             )
+        since = time.time()
         send_to_all(self.stack.broker_url, str(job), COPIES)
-        return True
+        return self._two_workers_since(since)
+
+    def _two_workers_since(self, at: float) -> bool:
+        now = time.time()
+        away = {one.service for one in self.stack.windows() if one.overlaps(at, now)}
+        return len(set(self.stack.workers) - away) > 1
 
 
 def schedule(kinds: Sequence[str], rng: random.Random, *, rounds: int) -> list[tuple[str, ...]]:

@@ -8,11 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from chaos.faults import COPIES
 from chaos.ledger import Answer
 from chaos.manners import excused, lag
 from chaos.storm import Outcome
 
 SHOWN = 40
+MEANS = {
+    "artifact disk full": ", until a client was answered 507",
+    "one job sent to both workers": f", {COPIES} messages while both ran (who took it: unknown)",
+}
 Json = dict[str, Any]
 
 
@@ -30,6 +35,7 @@ def to_json(outcome: Outcome, *, seed: int, seconds: float, facts: Mapping[str, 
         "faults": dict(sorted(_counted(outcome).items())),
         "faults_injected": sum(_counted(outcome).values()),
         "faults_without_a_chance": dict(Counter(f.kind for f in outcome.injected if not f.done)),
+        "messages": outcome.messages,
         "messages_delivered_twice": outcome.duplicated,
         "corrections": _corrections(outcome),
         "jobs": dict(sorted(Counter(job.status for job in outcome.evidence.jobs.values()).items())),
@@ -57,8 +63,11 @@ def lines(report: Json) -> Iterator[str]:
     yield f"seed {report['seed']}, {report['seconds']:.0f} s; a full disk: {report['full_disk']}"
     yield ""
     for kind, count in report["faults"].items():
-        yield f"  {count:5}  {kind}"
-    yield f"  {report['messages_delivered_twice']:5}  message delivered twice"
+        yield f"  {count:5}  {kind}{MEANS.get(kind, '')}"
+    for kind, count in report["faults_without_a_chance"].items():
+        yield f"  {count:5}  without a chance: {kind}"
+    twice, messages = report["messages_delivered_twice"], report["messages"]
+    yield f"  {twice:5}  message delivered twice, of {messages} that the broker counted"
     yield ""
     for name, value in report["corrections"].items():
         yield f"  {value:5}  corrections {name.replace('_', ' ')}"

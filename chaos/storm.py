@@ -62,7 +62,10 @@ class Outcome:
     evidence: Evidence
     violations: list[Violation]
     injected: list[Injected]
+    messages: int
+    """Put into the queue by the stack, as far as the broker has counted them."""
     duplicated: int
+    """Of those, sent once more."""
     windows: list[Window]
     deaths: Sequence[Death]
     first_seen: dict[int, float]
@@ -82,7 +85,7 @@ class Storm:
         self._ledger = Ledger()
         self._caller = Caller(stack, self._ledger)
         self._calm, self._patience = Patience(), Patience()
-        self._faults = Faults(stack, random.Random(plan.seed + 1))
+        self._faults = Faults(stack, random.Random(plan.seed + 1), self._ledger.answers)
         self._lookout = Lookout(stack.database_url)
         self._duplicator = Duplicator(stack.broker_url)
 
@@ -206,6 +209,7 @@ class Storm:
             evidence=evidence,
             violations=violations,
             injected=self._faults.injected,
+            messages=self._duplicator.counted,
             duplicated=self._duplicator.duplicated,
             windows=windows,
             deaths=deaths,
