@@ -46,7 +46,7 @@ format: setup ## Apply formatting and safe lint fixes
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-chaos: setup ## Break the deployed stack again and again under traffic, and audit it (SEED=number)
+chaos: setup ## Break the stack's processes on this machine again and again under traffic, then audit (SEED=number)
 	@$(PY) -m chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)

@@ -39,6 +39,8 @@ SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "PYTHONUNBUFFERED": "1",
 }
+WORKER_IS_READY = " edits "
+"""What it says in its log before it takes jobs."""
 DURABLE = {"max_connections": "200"}
 """PostgreSQL as it is deployed: it flushes what it commits."""
 
@@ -147,7 +149,7 @@ class LocalStack:
     def _module(self, name: str, settings: Mapping[str, str]) -> Module:
         if name in self._urls:
             return Module("app", self._log(name), settings, url=self._urls[name])
-        return Module("worker", self._log(name), settings)
+        return Module("worker", self._log(name), settings, ready=WORKER_IS_READY)
 
     def _settings(self, name: str, encoder: Path) -> dict[str, str]:
         own = {

@@ -36,21 +36,31 @@ class Service(Protocol):
 class Module:
     """`python -m MODULE`, which ends with this process; its log goes to a file.
 
+    It answers once `url` does; one without a URL, once it has said `ready` in its log.
     In a process group of its own, and in our session: Linux weighs niceness only within one.
     """
 
     def __init__(
-        self, module: str, log: Path, environment: Mapping[str, str], *, url: str | None = None
+        self,
+        module: str,
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        url: str | None = None,
+        ready: str = "",
     ) -> None:
         self._module = module
         self._log = log
         self._environment = dict(environment)
         self._url = url
+        self._ready = ready.encode()
+        self._said = 0  # bytes, before its latest start
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._let_go()
         with self._log.open("ab") as output:
+            self._said = output.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.guard", self._module],
                 stdin=subprocess.PIPE,
@@ -73,7 +83,9 @@ class Module:
 
     def answers(self) -> bool:
         if self._url is None:
-            return True
+            with self._log.open("rb") as log:
+                log.seek(self._said)
+                return self._ready in log.read()
         try:
             return httpx.get(f"{self._url}/health/live", timeout=ASK_SECONDS).status_code == 200
         except httpx.TransportError:

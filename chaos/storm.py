@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
 from chaos.audit import Violation, audit
-from chaos.caller import Caller, Patience
+from chaos.caller import GIVE_UP_SECONDS, Caller, Patience
 from chaos.evidence import Evidence, gather
 from chaos.faults import Faults, Injected
 from chaos.ledger import Ledger
@@ -25,6 +26,14 @@ from chaos.pictures import (
     Picture,
     chessboard,
     picture,
+)
+from chaos.proof import (
+    clients_lasted,
+    corrections_flowed,
+    faults_were_injected,
+    messages_came_twice,
+    services_come_back,
+    services_live,
 )
 from chaos.readers import Asker, Promoter, Reader
 from chaos.senders import Sender
@@ -90,7 +99,8 @@ class Storm:
         self._duplicator = Duplicator(stack.broker_url)
 
     def run(self) -> Outcome:
-        """Raises TimeoutError where the stack does not get ready."""
+        """Raises TimeoutError where the stack does not get ready, DatabaseUnavailable and
+        StorageUnavailable where it cannot be audited."""
         pool = self._prepare()
         self._lookout.start()
         self._duplicator.start()
@@ -100,17 +110,22 @@ class Storm:
         try:
             self._blow()
             self._reach_the_number()
-        finally:
+            gone = [thread.name for thread in threads if not thread.is_alive()]
             self._calm.end()
-            for thread in threads:
-                thread.join(timeout=LAST_SENDING_SECONDS)
-            self._patience.end()
-        try:
-            return self._take_stock()
+            _join(threads, LAST_SENDING_SECONDS)
+            self._end(threads)
+            return self._take_stock(gone)
         finally:
+            self._end(threads)
             self._duplicator.stop()
             self._lookout.stop()
             self._caller.close()
+
+    def _end(self, threads: Sequence[threading.Thread]) -> None:
+        """No client begins another request."""
+        self._patience.end()
+        self._calm.end()
+        _join(threads, GIVE_UP_SECONDS + 1)
 
     def _prepare(self) -> list[Picture]:
         """Label sets, a control set, and pictures of labels that the untouched encoder never gives.
@@ -151,7 +166,10 @@ class Storm:
             clients.append(Asker(*common, api, self._probes, rng, self._calm))
         clients.append(Reader(*common, apis, random.Random(f"reader {seed}"), self._calm))
         clients.append(Promoter(*common, apis, random.Random(f"promoter {seed}"), self._calm))
-        return [threading.Thread(target=client.run, daemon=True) for client in clients]
+        return [
+            threading.Thread(target=client.run, name=type(client).__name__, daemon=True)
+            for client in clients
+        ]
 
     def _blow(self) -> None:
         for number, names in enumerate(self._plan.faults, start=1):
@@ -185,7 +203,7 @@ class Storm:
         except TimeoutError as late:
             self._say(str(late))
 
-    def _take_stock(self) -> Outcome:
+    def _take_stock(self, gone: Sequence[str]) -> Outcome:
         """The audit, once nothing is under way; what came to nothing is tried once more before."""
         self._say("calm: waiting until no job is under way")
         self._drain()
@@ -201,9 +219,14 @@ class Storm:
             answers, evidence.promotions, self._lookout.first_seen, windows
         )
         deaths = list(self._stack.deaths)
-        violations += apis_live(deaths, self._stack.apis)
-        if len(accepted) < self._plan.corrections:
-            violations.append(Violation("corrections flow", f"{len(accepted)} were accepted"))
+        violations += faults_were_injected(self._plan.faults, self._faults.injected)
+        violations += messages_came_twice(self._duplicator.duplicated, self._duplicator.counted)
+        violations += corrections_flowed(accepted, self._plan.corrections, evidence)
+        violations += clients_lasted(gone)
+        violations += services_live(deaths)
+        violations += services_come_back(
+            (*self._stack.apis, *self._stack.workers), deaths, windows, now=time.time()
+        )
         return Outcome(
             ledger=self._ledger,
             evidence=evidence,
@@ -245,12 +268,11 @@ class Storm:
                 return
 
 
-def apis_live(deaths: Sequence[Death], apis: Sequence[str]) -> Iterator[Violation]:
-    """An API that has once served ends by our hand only."""
-    for death in deaths:
-        if death.service in apis and death.served and not death.planned:
-            told = f"{death.service} ended by itself with code {death.exit_code}"
-            yield Violation("no API dies by itself", told)
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    """So long for all of them together."""
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _endless(pool: Sequence[Picture], share: int, shares: int) -> Iterator[Picture]:
