@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
+from registry.__main__ import CANNOT_RUN, main
 from registry.deployment import Deployment, problems_of
 from registry.errors import BrokerInvalid, SecretMissing, SecretWeak
 
@@ -68,6 +69,27 @@ def test_a_password_without_its_url_is_refused(which: str, password: Path) -> No
     ((_, said),) = problems_of(refusal.value)
     assert f"EMEND_{which.upper()}_PASSWORD_FILE" in said
     assert f"EMEND_{which.upper()}_URL" in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@db:54x2/emend",
+        "postgresql://u:secret@[::1/emend",
+        "postgresql://u:secret@127.0.0.1:1/emend?ssl_mode=require",
+        "sqlite:////tmp/emend.db?timeout=abc",
+    ],
+)
+def test_a_command_says_in_a_line_what_is_wrong_with_its_database(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMEND_DATA", str(tmp_path))
+    monkeypatch.setenv("EMEND_DATABASE_URL", url)
+    assert main(["verify"]) == CANNOT_RUN
+    said = capsys.readouterr().err
+    assert said.startswith("cannot use the database")
+    assert said.count("\n") == 1
+    assert "secret" not in said
 
 
 def test_a_missing_or_weak_password_is_told_when_it_is_needed(tmp_path: Path) -> None:
