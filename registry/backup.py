@@ -42,7 +42,7 @@ class Copied:
 def copy_files(
     engine: Engine, source: ArtifactStore, destination: ArtifactStore, *, threads: int = THREADS
 ) -> Copied:
-    """All files on record; those that the destination has are not read again.
+    """All files on record; those that the destination has whole are not read from the source.
 
     Raises DatabaseUnavailable, StorageFull, StorageUnavailable.
     """
@@ -50,7 +50,7 @@ def copy_files(
 
     def copy(row: Artifact) -> bool:
         """Whether it had to be."""
-        if destination.size(row.sha256) == row.bytes:
+        if _is_whole(destination, row.sha256):
             return False
         destination.put(source.get(row.sha256))
         return True
@@ -61,6 +61,14 @@ def copy_files(
             for row, future in futures:
                 _count(engine, copied, row, future.result)
     return copied
+
+
+def _is_whole(store: ArtifactStore, sha256: str) -> bool:
+    try:
+        store.get(sha256)
+    except (ArtifactMissing, ArtifactCorrupt):
+        return False
+    return True
 
 
 def _count(engine: Engine, copied: Copied, row: Artifact, was_copied: Callable[[], bool]) -> None:

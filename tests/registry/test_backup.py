@@ -239,6 +239,26 @@ def test_from_a_bucket_to_a_folder_and_back(
         assert f"lost: {lost}: " in again.stdout
 
 
+def test_what_is_damaged_is_copied_again_both_ways(
+    memory: Memory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in settings_of(memory).items():
+        monkeypatch.setenv(name, value)
+    memory.submit({"one": "cat", "two": "dog"})
+    copy, one = tmp_path / "copy", hashlib.sha256(b"one").hexdigest()
+    assert main(["copy-artifacts", "--to", str(copy)]) == 0
+    assert capsys.readouterr().out.startswith("3 files (")
+    for damaged, way in ((copy, "--to"), (Path(memory.store.url), "--from")):
+        (damaged / one[:2] / one).write_bytes(b"onf")
+        assert main(["copy-artifacts", way, str(copy)]) == 0
+        assert capsys.readouterr().out == "1 files (3 bytes) copied, 2 there already\n"
+        assert (damaged / one[:2] / one).read_bytes() == b"one"
+    assert main(["verify"]) == 0
+
+
 def test_what_keeps_it_from_being_made_is_one_sentence(
     tmp_path: Path,
     migrated_file: Path,
