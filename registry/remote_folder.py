@@ -97,9 +97,11 @@ class RemoteFolder:
                 yield FoundFile(name, int(one["size"]), _modified(one))
 
     def _list(self, folder: str) -> list[dict[str, Any]]:
+        """All pages of a thousand within the time of one answer: a worker's sweep waits for them,
+        and a folder has few of them even where there are millions of files."""
         try:
             entries: list[dict[str, Any]] = self._files.ls(
-                self._path(folder), detail=True, **self._within(OPEN_S)
+                self._path(folder), detail=True, **self._within(ANSWER_S)
             )
         except FileNotFoundError:
             self.prove()

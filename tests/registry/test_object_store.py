@@ -155,8 +155,9 @@ def _talk_nonsense(listener: socket.socket) -> None:
             connection.sendall(b"220 mail.example ESMTP\r\n")
 
 
+@pytest.mark.parametrize("listing", [False, True])
 def test_a_server_that_does_not_answer_is_given_up_in_time(
-    object_store: ObjectStoreServer, bucket: str
+    object_store: ObjectStoreServer, bucket: str, *, listing: bool
 ) -> None:
     """Whoever comes next does not wait as well; all is well again once it answers."""
     store = ArtifactStore(bucket)
@@ -166,7 +167,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(
         for seconds in (LONGEST_S, 0.5):
             began = time.monotonic()
             with pytest.raises(StorageUnavailable, match="answer"):
-                store.get(sha256)
+                store.files(sha256[:2]) if listing else store.get(sha256)
             assert time.monotonic() - began < seconds
         assert "does not answer in time" in refusal(bucket)
     finally:
