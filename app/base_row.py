@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.errors import NotReady
-from encoder.adapter import Adapter, Provenance
+from encoder.adapter import empty_adapter
 from encoder.clip import Encoder
 from registry.adapters import ensure_base, get_adapter
 from registry.artifacts import ArtifactStore
@@ -17,7 +17,6 @@ from registry.promotions import live_promotion
 from registry.session import transaction
 from registry.tables import Promotion
 
-METHOD = "none"
 FIRST_START = "the encoder is being loaded for the first time"
 
 
@@ -52,21 +51,6 @@ def record_base(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
             name=base.name,
             pretrained=base.pretrained,
             base_digest=base.base_digest,
-            empty_adapter=base_adapter(base),
+            empty_adapter=empty_adapter(base.name, base.pretrained, base.base_digest),
             now=datetime.now(UTC),
         )
-
-
-def base_adapter(base: Encoder) -> bytes:
-    """The file of version 0: an adapter that changes nothing."""
-    provenance = Provenance(
-        method=METHOD,
-        config={},
-        seed=0,
-        parent=None,
-        stacked_on="",
-        base_name=base.name,
-        base_pretrained=base.pretrained,
-        base_digest=base.base_digest,
-    )
-    return Adapter({}, provenance).to_bytes()

@@ -104,6 +104,21 @@ class Adapter:
         return adapter
 
 
+def empty_adapter(base_name: str, base_pretrained: str | None, base_digest: str) -> bytes:
+    """The file of version 0: an adapter that changes nothing."""
+    provenance = Provenance(
+        method="none",
+        config={},
+        seed=0,
+        parent=None,
+        stacked_on="",
+        base_name=base_name,
+        base_pretrained=base_pretrained,
+        base_digest=base_digest,
+    )
+    return Adapter({}, provenance).to_bytes()
+
+
 def adapter_digest(data: bytes) -> str:
     """sha256 of an adapter's file, hexadecimal."""
     return hashlib.sha256(data).hexdigest()

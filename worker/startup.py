@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from editing.methods import METHODS, config_schema
-from encoder.adapter import Adapter, Provenance
+from encoder.adapter import empty_adapter
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
@@ -98,26 +98,11 @@ def announce(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
             name=base.name,
             pretrained=base.pretrained,
             base_digest=base.base_digest,
-            empty_adapter=base_adapter(base),
+            empty_adapter=empty_adapter(base.name, base.pretrained, base.base_digest),
             now=now,
         )
         for method in METHODS:
             publish_method(session, method, config_schema(method), now=now)
-
-
-def base_adapter(base: Encoder) -> bytes:
-    """The file of version 0: an adapter that changes nothing."""
-    provenance = Provenance(
-        method="none",
-        config={},
-        seed=0,
-        parent=None,
-        stacked_on="",
-        base_name=base.name,
-        base_pretrained=base.pretrained,
-        base_digest=base.base_digest,
-    )
-    return Adapter({}, provenance).to_bytes()
 
 
 def _assemble(
