@@ -43,6 +43,7 @@ def test_another_encoder_does_not_meet_inherited_weights() -> None:
 def test_a_local_service_is_not_told_of_production(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("EMEND_LAB", raising=False)  # the suite's own, and told on purpose
     for name, value in PRODUCTION.items():
         monkeypatch.setenv(name, value)
     service = LocalService(tmp_path, {"EMEND_THREADS": "1"})

@@ -82,14 +82,18 @@ def test_brings_the_cancellation(memory: Memory, job: EditJob) -> None:
 
 
 def test_notices_that_the_job_was_taken_back(memory: Memory, job: EditJob) -> None:
-    with pulse(memory, job) as beating:
+    def take_back() -> list[str]:
+        """Passes over a row that a beat holds at that moment, as the sweep does."""
         with memory.writing() as session:
-            reclaim_expired(
+            return reclaim_expired(
                 session,
                 now=datetime.now(UTC) + timedelta(hours=1),
                 lease=timedelta(seconds=1),
                 max_attempts=3,
             )
+
+    with pulse(memory, job) as beating:
+        assert wait_for(take_back, seconds=10, what="the job to be free")
         assert reports_until(beating, ClaimMoved)
     assert stored(memory, job).status == "queued"
 
