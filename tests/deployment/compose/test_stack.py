@@ -18,6 +18,7 @@ def test_one_command_makes_everything_healthy(
     stack: Stack, record_property: pytest.RecordProperty
 ) -> None:
     """From nothing: no volume, no secret, no table."""
+    stack.end()
     assert not stack.volumes()
     seconds = stack.up()
     record_property("seconds_until_healthy", round(seconds, 1))
