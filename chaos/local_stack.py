@@ -23,8 +23,10 @@ from registry import schema
 from servers.ports import lasting_port
 from servers.postgres import PostgresServer, create_database
 from servers.redis import RedisServer
+from servers.waiting import wait_until
 
 DATABASE = "emend"
+REMOVE_SECONDS = 20
 SETTINGS = {
     "EMEND_EDIT_BATCH": "8",
     "EMEND_EDIT_WAIT": "1.5",
@@ -208,4 +210,13 @@ def local_stack(
             keep.mkdir(parents=True, exist_ok=True)
             for log in (*folder.glob("*.log"), folder / "postgres" / "log"):
                 shutil.copy(log, keep / log.name)
+        wait_until(lambda: _removed(folder), seconds=REMOVE_SECONDS, what="the folder to be gone")
+
+
+def _removed(folder: Path) -> bool:
+    """What a server that was ended half-way still does in there is over in a moment."""
+    try:
         shutil.rmtree(folder)
+    except OSError:
+        return not folder.exists()
+    return True
