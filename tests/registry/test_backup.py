@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,32 +56,29 @@ class Traffic:
         self.memory = memory
         self.accepted: list[str] = []
         self.forgotten = 0
-        self.failures: list[Exception] = []
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=[act]) for act in (self._correct, self._edit)
-        ]
+        self._threads = ThreadPoolExecutor(2)
+        self._running: list[Future[None]] = []
 
     def __enter__(self) -> Traffic:
-        for thread in self._threads:
-            thread.start()
-        wait_for(lambda: self.failures or self.forgotten > 5, seconds=60, what="some traffic")
+        acts = (self._correct, self._edit)
+        self._running = [self._threads.submit(self._run, act) for act in acts]
+        wait_for(self._is_under_way, seconds=60, what="some traffic")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-        assert self.failures == []
+        self._threads.shutdown()
+        for one in self._running:
+            one.result()  # raises what ended it
 
-    def _run(self, act: object) -> None:
+    def _is_under_way(self) -> bool:
+        return self.forgotten > 5 or any(one.done() for one in self._running)
+
+    def _run(self, act: Callable[[int], None]) -> None:
         number = 0
         while not self._stop.is_set():
-            try:
-                act(number)  # type: ignore[operator]
-            except Exception as error:  # noqa: BLE001 (handed to the test)
-                self.failures.append(error)
-                return
+            act(number)
             number += 1
 
     def _correct(self, number: int) -> None:

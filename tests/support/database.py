@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -203,19 +204,21 @@ def sqlite_memory(folder: Path) -> Iterator[Memory]:
 def together(count: int, act: Callable[[int], T]) -> list[T | Exception]:
     """Run `act(0) … act(count - 1)` in threads that start at once: what each gave or raised."""
     barrier = threading.Barrier(count)
-    outcomes: list[T | Exception] = [RuntimeError("did not run")] * count
 
-    def run(index: int) -> None:
+    def run(index: int) -> T:
         barrier.wait()
-        try:
-            outcomes[index] = act(index)
-        except Exception as error:  # noqa: BLE001 (handed to the test)
-            outcomes[index] = error
+        return act(index)
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
-    return outcomes
+    with ThreadPoolExecutor(count) as threads:
+        futures = [threads.submit(run, index) for index in range(count)]
+        late = wait(futures, timeout=60).not_done
+        assert not late, "a thread hangs"
+    return [_outcome(future) for future in futures]
+
+
+def _outcome(future: Future[T]) -> T | Exception:
+    raised = future.exception()
+    if raised is None:
+        return future.result()
+    assert isinstance(raised, Exception)
+    return raised
