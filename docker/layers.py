@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 HEAVY = ("torch", "torchvision")
-STORES = ("postgres", "s3")
+BESIDES = ("vlm", "postgres", "s3")
 PROCESSES = ("app", "worker")
 
 
@@ -20,11 +20,11 @@ def layers(pyproject: str) -> dict[str, list[str]]:
     """Requirements by the layer that installs them."""
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
-    stores = [each for extra in STORES for each in extras[extra]]
+    besides = [each for extra in BESIDES for each in extras[extra]]
     own = {process: list(extras[process]) for process in PROCESSES}
     return {
         "torch": [each for each in project["dependencies"] if _name(each) in HEAVY],
-        "shared": [each for each in project["dependencies"] if _name(each) not in HEAVY] + stores,
+        "shared": [each for each in project["dependencies"] if _name(each) not in HEAVY] + besides,
         **own,
     }
 

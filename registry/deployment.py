@@ -25,6 +25,9 @@ PREFIX = "EMEND_"
 MEBIBYTE = 1024 * 1024
 EXBIBYTE = MEBIBYTE**3
 TEN_YEARS_HOURS = 10 * 365 * 24
+BUNDLED = "bundled"
+NO_VLM = "none"
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Deployment(BaseSettings):
@@ -34,10 +37,12 @@ class Deployment(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    encoder: str = "bundled"
+    encoder: str = BUNDLED
     pretrained: str | None = None
     device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
+    vlm: str | None = None
+    vlm_precision: Precision | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     data: Path = Path("emend-data")
     database_url: str | None = None
@@ -93,6 +98,19 @@ class Deployment(BaseSettings):
     def artifacts_location(self) -> str:
         """The folder or fsspec URL where files live."""
         return self.artifacts or str(self.data / "artifacts")
+
+    @property
+    def vlm_source(self) -> str | None:
+        """The vision-language model over the encoder: `bundled` or a folder; None for none. The
+        bundled encoder has the bundled one unless decided otherwise, any other encoder has none."""
+        if self.vlm is None:
+            return BUNDLED if self.encoder == BUNDLED else None
+        return None if self.vlm == NO_VLM else self.vlm
+
+    @property
+    def vlm_decoder_precision(self) -> Precision:
+        """Of the VLM's own weights; the encoder's unless decided otherwise."""
+        return self.vlm_precision or self.precision
 
     @property
     def torch_threads(self) -> int:

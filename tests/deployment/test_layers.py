@@ -23,7 +23,7 @@ def test_every_requirement_is_in_one_layer(tmp_path: Path) -> None:
     layers = _layers(tmp_path, ROOT / "pyproject.toml")
     assert [line.split(">")[0] for line in layers["torch"]] == ["torch", "torchvision"]
     assert sorted(layers["torch"] + layers["shared"]) == sorted(
-        project["dependencies"] + extras["postgres"] + extras["s3"]
+        project["dependencies"] + extras["vlm"] + extras["postgres"] + extras["s3"]
     )
     assert layers["app"] == extras["app"]
     assert layers["worker"] == extras["worker"]

@@ -107,3 +107,24 @@ def test_a_missing_or_weak_password_is_told_when_it_is_needed(tmp_path: Path) ->
         file.write_text("emend")
         with pytest.raises(SecretWeak):
             getattr(deployment, location)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "vlm", "source"),
+    [
+        ("bundled", None, "bundled"),
+        ("bundled", "none", None),
+        ("/models/clip", None, None),
+        ("/models/clip", "bundled", "bundled"),
+        ("/models/clip", "/models/llava", "/models/llava"),
+    ],
+)
+def test_the_bundled_encoder_has_a_vlm_unless_decided_otherwise(
+    encoder: str, vlm: str | None, source: str | None
+) -> None:
+    assert Deployment(encoder=encoder, vlm=vlm).vlm_source == source
+
+
+def test_a_vlm_has_the_encoders_precision_unless_decided_otherwise() -> None:
+    assert Deployment(precision="bf16").vlm_decoder_precision == "bf16"
+    assert Deployment(precision="bf16", vlm_precision="fp32").vlm_decoder_precision == "fp32"
