@@ -21,9 +21,10 @@ from app.uploads import IMAGES_LIMIT, Upload, read_upload
 from registry.errors import ArtifactMissing, PredictionMissing
 from registry.label_sets import find_label_set
 from registry.labels import normalise_label
+from registry.matching import NewCorrection
 from registry.predictions import get_prediction
 from registry.session import reading
-from registry.submissions import NewCorrection, Submission, submit
+from registry.submissions import Submission, submit
 from registry.tables import Prediction
 
 FIELDS = frozenset({"label", "label_set", "predicted", "prediction", "note", "replace"})

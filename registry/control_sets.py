@@ -1,14 +1,18 @@
-"""Control sets: images an edit is not about, with a budget of what it may cost them."""
+"""Control sets: images an edit is not about, with a budget of what it may cost them.
+
+Images are classified between the labels of the set's label set; questions about images are
+`registry.control_questions`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.errors import (
     ArtifactMissing,
@@ -16,11 +20,12 @@ from registry.errors import (
     ControlImageConflict,
     ControlSetMissing,
     LabelOutsideSet,
+    LabelSetNeeded,
 )
 from registry.label_sets import get_label_set
 from registry.labels import checked_name, normalise_label
 from registry.session import take_turn
-from registry.tables import Artifact, ControlImage, ControlSet
+from registry.tables import Artifact, ControlImage, ControlQuestion, ControlSet
 
 
 @dataclass(frozen=True)
@@ -31,27 +36,33 @@ class NewControlImage:
 
 @dataclass(frozen=True)
 class ControlCounts:
+    """`images` that are classified, and the questions asked about these or other images."""
+
     images: int
     labelled: int
+    questions: int = 0
+    answered: int = 0
 
 
 def put_control_set(
-    session: Session, name: str, *, label_set: str, budget: float | None = None, now: datetime
+    session: Session,
+    name: str,
+    *,
+    label_set: str | None,
+    budget: float | None = None,
+    now: datetime,
 ) -> ControlSet:
-    """Create, or change the label set and budget (points) of one; its images stay.
+    """Create, or change the label set and budget (points) of one; its images and questions stay.
 
-    Raises NameInvalid, LabelSetMissing, BudgetInvalid, and LabelOutsideSet when a label that its
-    images have already is not in the new label set.
+    Raises NameInvalid, LabelSetMissing, BudgetInvalid, LabelOutsideSet when a label that its
+    images have already is not in the new label set, and LabelSetNeeded when it has images to
+    classify and would have no label set.
     """
     checked_name(name)
     if budget is not None and not (math.isfinite(budget) and 0 <= budget <= 100):
         raise BudgetInvalid(budget)
     take_turn(session)
-    labels = set(get_label_set(session, label_set).labels)
-    used = select(ControlImage.label).where(ControlImage.control_set == name).distinct()
-    for label in session.scalars(used):
-        if label is not None and label not in labels:
-            raise LabelOutsideSet(label, label_set)
+    _check_labels(session, name, label_set)
     row = session.get(ControlSet, name)
     if row is None:
         row = ControlSet(name=name, created_at=now)
@@ -62,18 +73,28 @@ def put_control_set(
     return row
 
 
+def _check_labels(session: Session, name: str, label_set: str | None) -> None:
+    known = None if label_set is None else set(get_label_set(session, label_set).labels)
+    used = select(ControlImage.label).where(ControlImage.control_set == name).distinct()
+    for label in session.scalars(used):
+        if label_set is None or known is None:
+            raise LabelSetNeeded(name)
+        if label is not None and label not in known:
+            raise LabelOutsideSet(label, label_set)
+
+
 def add_control_images(session: Session, name: str, images: Sequence[NewControlImage]) -> int:
     """Add kept images, all or none; how many were new. The same image again changes nothing.
 
-    Raises ControlSetMissing, LabelInvalid, LabelOutsideSet, ArtifactMissing, ControlImageConflict.
+    Raises ControlSetMissing, LabelSetNeeded, LabelInvalid, LabelOutsideSet, ArtifactMissing,
+    ControlImageConflict.
     """
     take_turn(session)
     control_set = get_control_set(session, name)
+    if control_set.label_set is None:
+        raise LabelSetNeeded(name)
     labels = set(get_label_set(session, control_set.label_set).labels)
-    kept = select(Artifact.sha256).where(Artifact.sha256.in_([one.image_sha256 for one in images]))
-    missing = {one.image_sha256 for one in images} - set(session.scalars(kept))
-    for image in sorted(missing):
-        raise ArtifactMissing(image)
+    refuse_unkept(session, [one.image_sha256 for one in images])
     added = 0
     for one in images:
         label = None if one.label is None else normalise_label(one.label)
@@ -89,6 +110,13 @@ def add_control_images(session: Session, name: str, images: Sequence[NewControlI
             )
     session.flush()
     return added
+
+
+def refuse_unkept(session: Session, images: Collection[str]) -> None:
+    """Raises ArtifactMissing for an image whose file is not on record. For this room."""
+    kept = select(Artifact.sha256).where(Artifact.sha256.in_(images))
+    for image in sorted(set(images) - set(session.scalars(kept))):
+        raise ArtifactMissing(image)
 
 
 def get_control_set(session: Session, name: str) -> ControlSet:
@@ -111,13 +139,21 @@ def list_control_images(session: Session, name: str) -> list[ControlImage]:
 
 
 def control_counts(session: Session, names: Iterable[str]) -> dict[str, ControlCounts]:
-    """How many images each set has, and with a label; every name asked for is a key."""
-    counts = {name: ControlCounts(0, 0) for name in names}
-    query = (
-        select(ControlImage.control_set, func.count(), func.count(ControlImage.label))
-        .where(ControlImage.control_set.in_(list(counts)))
-        .group_by(ControlImage.control_set)
-    )
-    for name, images, labelled in session.execute(query):
-        counts[name] = ControlCounts(images, labelled)
-    return counts
+    """How many images each set has, and with a label, how many questions it asks, and with an
+    expected answer; every name asked for is a key."""
+    names = list(names)
+    images = _counted(session, ControlImage.control_set, ControlImage.label, names)
+    questions = _counted(session, ControlQuestion.control_set, ControlQuestion.answer, names)
+    return {name: ControlCounts(*images[name], *questions[name]) for name in names}
+
+
+def _counted(
+    session: Session,
+    control_set: InstrumentedAttribute[str],
+    known: InstrumentedAttribute[str | None],
+    names: Sequence[str],
+) -> dict[str, tuple[int, int]]:
+    """How many rows each set has, and in how many of them it is known what is right."""
+    query = select(control_set, func.count(), func.count(known))
+    rows = session.execute(query.where(control_set.in_(names)).group_by(control_set))
+    return dict.fromkeys(names, (0, 0)) | {name: (n, k) for name, n, k in rows}

@@ -97,7 +97,8 @@ def record_outcome(
 
 
 def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
-    """Forget a correction and, when it was the live one of its image, all about that image.
+    """Forget a correction and, when it was live, all it replaced: earlier labels of its image, or
+    earlier answers to its question. With the last live one of an image go its predictions.
 
     Returns the hashes to hand to `release_artifacts` once this transaction has committed. A second
     time does nothing. Raises CorrectionMissing.
@@ -109,13 +110,20 @@ def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
         return []
     going = select(Correction).where(Correction.id == correction_id)
     if row.superseded_by is None:
-        going = select(Correction).where(Correction.image_sha256 == image)
-        answers = select(Prediction.id).where(Prediction.image_sha256 == image)
-        drop_predictions(session, session.scalars(answers))
+        going = select(Correction).where(
+            Correction.image_sha256 == image, Correction.question_sha256 == row.question_sha256
+        )
+        others = select(Correction.id).where(Correction.image_sha256 == image, *_STANDS)
+        if session.scalar(others.where(Correction.id != correction_id).limit(1)) is None:
+            answers = select(Prediction.id).where(Prediction.image_sha256 == image)
+            drop_predictions(session, session.scalars(answers))
     rows = session.scalars(going).all()
     for one in rows:
         one.image_sha256 = None
         one.note = None
+        if one.question:  # people's own words, as a note is
+            one.question = one.label = ""
+            one.answer = one.wrong_answer = None
         one.forgotten_at = now
     session.flush()
     cancel_emptied_jobs(session, [one.edit_job_id for one in rows], now=now)

@@ -4,9 +4,9 @@ RegistryError
 ├── NotFound: CorrectionMissing, JobMissing, AdapterMissing, LabelSetMissing, ControlSetMissing,
 │             PredictionMissing, ArtifactMissing
 ├── Invalid: LabelInvalid, LabelDuplicate, LabelOutsideSet, NameInvalid, NoteInvalid,
-│            BudgetInvalid, CursorInvalid, EmptySubmission
-├── Conflict: CorrectionConflict, ControlImageConflict, LabelsInUse, PromotionConflict,
-│             JobFinished, NothingToEdit, ClaimLost, BaseMismatch
+│            QuestionInvalid, BudgetInvalid, CursorInvalid, EmptySubmission
+├── Conflict: CorrectionConflict, ControlImageConflict, ControlQuestionConflict, LabelSetNeeded,
+│             LabelsInUse, PromotionConflict, JobFinished, NothingToEdit, ClaimLost, BaseMismatch
 ├── StorageError: StorageFull, StorageUnavailable, ArtifactCorrupt, DataFolderUnwritable
 ├── DatabaseError: DatabaseUnavailable (OutcomeUnknown), SchemaBehind, SchemaAhead, RevisionUnknown
 ├── BrokerError: BrokerInvalid, BrokerUnavailable
@@ -110,6 +110,15 @@ class NoteInvalid(Invalid):
         super().__init__(f"the note {reason}")
 
 
+class QuestionInvalid(Invalid):
+    """`part` is the question, an answer or the options; `reason` completes the sentence."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        self.part = part
+        self.reason = reason
+        super().__init__(f"the {part} {reason}")
+
+
 class BudgetInvalid(Invalid):
     def __init__(self, budget: float) -> None:
         self.budget = budget
@@ -135,19 +144,29 @@ class Conflict(RegistryError):
 
 
 class CorrectionConflict(Conflict):
-    """The image already has another label. `earlier_id` is None inside one batch."""
+    """The image already has another label, or the question about it another answer; these are
+    `label` and `earlier_label` then. `earlier_id` is None inside one batch."""
 
     def __init__(
-        self, *, image_sha256: str, label: str, earlier_label: str, earlier_id: str | None
+        self,
+        *,
+        image_sha256: str,
+        label: str,
+        earlier_label: str,
+        earlier_id: str | None,
+        question: str = "",
     ) -> None:
         self.image_sha256 = image_sha256
+        self.question = question
         self.label = label
         self.earlier_label = earlier_label
         self.earlier_id = earlier_id
         where = f"correction {earlier_id}" if earlier_id else "the same submission"
+        known = f"is labelled {earlier_label!r}"
+        if question:
+            known = f"has {earlier_label!r} as the answer to {question[:60]!r}"
         super().__init__(
-            f"image {image_sha256[:12]}… is labelled {earlier_label!r} by {where},"
-            f" which contradicts {label!r}"
+            f"image {image_sha256[:12]}… {known} by {where}, which contradicts {label!r}"
         )
 
 
@@ -159,6 +178,28 @@ class ControlImageConflict(Conflict):
         super().__init__(
             f"image {image_sha256[:12]}… is already in the control set {control_set!r}"
             f" with the label {label!r}"
+        )
+
+
+class ControlQuestionConflict(Conflict):
+    def __init__(self, *, control_set: str, image_sha256: str, question: str) -> None:
+        self.control_set = control_set
+        self.image_sha256 = image_sha256
+        self.question = question
+        super().__init__(
+            f"the question {question[:60]!r} about image {image_sha256[:12]}… is already in the"
+            f" control set {control_set!r}, with another answer or other options"
+        )
+
+
+class LabelSetNeeded(Conflict):
+    """Images that are not asked about are classified, which takes the labels of a label set."""
+
+    def __init__(self, control_set: str) -> None:
+        self.control_set = control_set
+        super().__init__(
+            f"the control set {control_set!r} needs a label set: it has images, or is to have"
+            " images, that no question is asked about"
         )
 
 

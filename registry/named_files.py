@@ -9,6 +9,7 @@ from registry.tables import (
     AdapterRecord,
     Artifact,
     ControlImage,
+    ControlQuestion,
     Correction,
     Prediction,
     SnapshotRecord,
@@ -19,6 +20,7 @@ NAMED_BY: tuple[InstrumentedAttribute[str] | InstrumentedAttribute[str | None], 
     AdapterRecord.digest,
     SnapshotRecord.digest,
     ControlImage.image_sha256,
+    ControlQuestion.image_sha256,
     Prediction.image_sha256,
 )
 """The columns whose files must stay."""

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from registry.captions import implied_caption
 from registry.edit_jobs import (
     DEFAULT_METHOD,
     add_to_job,
@@ -27,30 +28,15 @@ from registry.edit_jobs import (
     open_job,
     unapplied_among,
 )
-from registry.errors import (
-    ArtifactMissing,
-    CorrectionConflict,
-    EmptySubmission,
-    LabelOutsideSet,
-)
+from registry.errors import ArtifactMissing, EmptySubmission, LabelOutsideSet, QuestionInvalid
 from registry.identity import new_id
 from registry.label_sets import get_label_set
 from registry.labels import normalise_label, normalise_note
+from registry.matching import Key, NewCorrection, first_of_each, key_of, not_known_yet, standing
 from registry.promotions import live_promotion
+from registry.questions import answer_key, normalise_answer, normalise_question
 from registry.session import take_turn
 from registry.tables import Artifact, Correction, EditJob
-
-
-@dataclass(frozen=True)
-class NewCorrection:
-    """`vocabulary`: the labels the wrong prediction chose from, when it is known."""
-
-    image_sha256: str
-    label: str
-    label_set: str | None = None
-    vocabulary: Sequence[str] | None = None
-    predicted: str | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,20 +78,21 @@ def submit(
     this transaction. With `replace` an item takes the place of an earlier one that has another
     label or another label set.
 
-    Raises EmptySubmission, LabelInvalid, LabelOutsideSet, NoteInvalid, LabelSetMissing,
-    ArtifactMissing, and CorrectionConflict when an image has another label already (unless
-    `replace`) or two in this very submission.
+    Raises EmptySubmission, LabelInvalid, QuestionInvalid, LabelOutsideSet, NoteInvalid,
+    LabelSetMissing, ArtifactMissing, and CorrectionConflict when an image has another label
+    already, or a question about it another answer (unless `replace`), or two in this very
+    submission.
     """
     if not items:
         raise EmptySubmission
     take_turn(session)
     items = _checked(session, items)
-    wanted = _one_label_an_image(items)
-    earlier = _live_by_image(session, list(wanted))
-    fresh = _not_known_yet(wanted, earlier, replace=replace)
-    again = _to_try_again(session, [earlier[image].id for image in wanted if image not in fresh])
+    wanted = first_of_each(items)
+    earlier = standing(session, wanted)
+    fresh = not_known_yet(wanted, earlier, replace=replace)
+    again = _to_try_again(session, [earlier[key].id for key in wanted if key not in fresh])
     if not fresh and not again:
-        job = get_job(session, earlier[items[0].image_sha256].edit_job_id)
+        job = get_job(session, earlier[items[0].key].edit_job_id)
         return Submission(_answers(items, {}, earlier), job)
     job = _gathering_job(
         session,
@@ -118,9 +105,9 @@ def submit(
         seed=seed,
         base_digest=base_digest,
     )
-    ids = {image: new_id() for image in fresh}
-    superseded = [earlier[image] for image in fresh if image in earlier]
-    _supersede(session, {known.id: ids[str(known.image_sha256)] for known in superseded})
+    ids = {key: new_id() for key in fresh}
+    superseded = [earlier[key] for key in fresh if key in earlier]
+    _supersede(session, {known.id: ids[key_of(known)] for known in superseded})
     _insert(session, fresh, ids, job_id=job.id, now=now)
     add_to_job(session, job.id, again)
     cancel_emptied_jobs(session, [known.edit_job_id for known in superseded], now=now)
@@ -137,47 +124,38 @@ def _checked(session: Session, items: Sequence[NewCorrection]) -> list[NewCorrec
     images = {item.image_sha256 for item in items}
     kept = set(session.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(images))))
     checked = []
-    for item in items:
-        label = normalise_label(item.label)
-        if item.label_set is not None and label not in sets[item.label_set]:
-            raise LabelOutsideSet(label, item.label_set)
+    for item in map(_normalised, items):
+        if item.label_set is not None and item.label and item.label not in sets[item.label_set]:
+            raise LabelOutsideSet(item.label, item.label_set)
         if item.image_sha256 not in kept:
             raise ArtifactMissing(item.image_sha256)
-        predicted = None if item.predicted is None else normalise_label(item.predicted)
-        note = normalise_note(item.note)
-        checked.append(replaced(item, label=label, predicted=predicted, note=note))
+        checked.append(item)
     return checked
 
 
-def _one_label_an_image(items: Sequence[NewCorrection]) -> dict[str, NewCorrection]:
-    """The first item of each image. Raises CorrectionConflict for a second label."""
-    first: dict[str, NewCorrection] = {}
-    for item in items:
-        known = first.setdefault(item.image_sha256, item)
-        if known.label != item.label:
-            raise _conflict(item, known.label, None)
-    return first
-
-
-def _not_known_yet(
-    wanted: Mapping[str, NewCorrection], earlier: Mapping[str, Correction], *, replace: bool
-) -> dict[str, NewCorrection]:
-    """What is to be stored. Raises CorrectionConflict where that needs `replace`."""
-    fresh: dict[str, NewCorrection] = {}
-    for image, item in wanted.items():
-        known = earlier.get(image)
-        if known is not None and _same(item, known, replace=replace):
-            continue
-        if known is not None and not replace:
-            raise _conflict(item, known.label, known.id)
-        fresh[image] = item
-    return fresh
-
-
-def _same(item: NewCorrection, known: Correction, *, replace: bool) -> bool:
-    """Whether the item says nothing new; another label set does, to whoever asks to replace."""
-    other_set = item.label_set is not None and item.label_set != known.label_set
-    return item.label == known.label and not (replace and other_set)
+def _normalised(item: NewCorrection) -> NewCorrection:
+    """With the label and the wrong prediction that its answers imply, where none are given."""
+    label, predicted, answer, wrong = item.label, item.predicted, item.answer, item.wrong_answer
+    question = ""
+    if item.question:
+        question = normalise_question(item.question)
+        answer = normalise_answer(answer or "")
+        wrong = None if wrong is None else normalise_answer(wrong, "wrong answer")
+        if wrong is not None and answer_key(wrong) == answer_key(answer):
+            raise QuestionInvalid("wrong answer", "is the right one")
+        if label is None:
+            caption = implied_caption(question, answer, wrong)
+            label = caption.label if caption else ""
+            predicted = predicted or (caption.wrong if caption else None)
+    return replaced(
+        item,
+        label=normalise_label(label or "") if label or not question else "",
+        predicted=None if predicted is None else normalise_label(predicted),
+        note=normalise_note(item.note),
+        question=question,
+        answer=answer,
+        wrong_answer=wrong,
+    )
 
 
 def _to_try_again(session: Session, known: Sequence[str]) -> list[str]:
@@ -186,24 +164,6 @@ def _to_try_again(session: Session, known: Sequence[str]) -> list[str]:
         return []
     unsettled = set(unapplied_among(session, live_promotion(session).version, known))
     return [correction_id for correction_id in known if correction_id in unsettled]
-
-
-def _conflict(item: NewCorrection, label: str, correction_id: str | None) -> CorrectionConflict:
-    return CorrectionConflict(
-        image_sha256=item.image_sha256,
-        label=item.label,
-        earlier_label=label,
-        earlier_id=correction_id,
-    )
-
-
-def _live_by_image(session: Session, images: Sequence[str]) -> dict[str, Correction]:
-    query = select(Correction).where(
-        Correction.image_sha256.in_(images),
-        Correction.superseded_by.is_(None),
-        Correction.forgotten_at.is_(None),
-    )
-    return {str(row.image_sha256): row for row in session.scalars(query)}
 
 
 def _gathering_job(
@@ -249,7 +209,7 @@ def _gathering_job(
 
 
 def _supersede(session: Session, successors: Mapping[str, str]) -> None:
-    """Before the successors are inserted: an image never has two live corrections."""
+    """Before the successors are inserted: no two of one key are ever live."""
     for earlier_id, successor_id in successors.items():
         session.execute(
             update(Correction)
@@ -261,8 +221,8 @@ def _supersede(session: Session, successors: Mapping[str, str]) -> None:
 
 def _insert(
     session: Session,
-    fresh: Mapping[str, NewCorrection],
-    ids: Mapping[str, str],
+    fresh: Mapping[Key, NewCorrection],
+    ids: Mapping[Key, str],
     *,
     job_id: str,
     now: datetime,
@@ -271,33 +231,36 @@ def _insert(
         return
     rows = [
         {
-            "id": ids[image],
-            "image_sha256": image,
+            "id": ids[key],
+            "image_sha256": key[0],
             "label": item.label,
             "label_set": item.label_set,
             "vocabulary": None if item.vocabulary is None else list(item.vocabulary),
             "predicted": item.predicted,
             "note": item.note,
+            "question": item.question,
+            "question_sha256": key[1],
+            "answer": item.answer,
+            "wrong_answer": item.wrong_answer,
             "edit_job_id": job_id,
             "created_at": now,
         }
-        for image, item in fresh.items()
+        for key, item in fresh.items()
     ]
     session.execute(insert(Correction), rows)
     add_to_job(session, job_id, list(ids.values()))
 
 
 def _answers(
-    items: Sequence[NewCorrection], ids: Mapping[str, str], earlier: Mapping[str, Correction]
+    items: Sequence[NewCorrection], ids: Mapping[Key, str], earlier: Mapping[Key, Correction]
 ) -> list[SubmittedCorrection]:
     answers = []
-    accepted: set[str] = set()
-    for item in items:
-        image = item.image_sha256
-        if image in ids and image not in accepted:
-            accepted.add(image)
-            answers.append(SubmittedCorrection(ids[image], "accepted", None))
+    accepted: set[Key] = set()
+    for key in (item.key for item in items):
+        if key in ids and key not in accepted:
+            accepted.add(key)
+            answers.append(SubmittedCorrection(ids[key], "accepted", None))
         else:
-            known = ids.get(image) or earlier[image].id
+            known = ids.get(key) or earlier[key].id
             answers.append(SubmittedCorrection(known, "duplicate", known))
     return answers

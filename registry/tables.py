@@ -141,7 +141,8 @@ class EditJob(Row):
 
 
 class Correction(Row):
-    """Live while neither superseded nor forgotten; a live image has one label."""
+    """Live while neither superseded nor forgotten. A live image has one label, and one answer to
+    each question that was asked about it."""
 
     __tablename__ = "corrections"
 
@@ -149,11 +150,19 @@ class Correction(Row):
     image_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
     """None once forgotten."""
     label: Mapped[str] = mapped_column(Label)
+    """What the encoder learns to call it; '' where the answer to a question says no such thing."""
     label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
     vocabulary: Mapped[list[str] | None] = mapped_column(Json)
     """What the wrong prediction chose from, when no label set names it."""
     predicted: Mapped[str | None] = mapped_column(Label)
     note: Mapped[str | None] = mapped_column(Text)
+    question: Mapped[str] = mapped_column(Text, server_default="")
+    """'' for a correction of the label alone; so is its hash then."""
+    question_sha256: Mapped[str] = mapped_column(Digest, server_default="")
+    """Stands for the question in indexes, which could not hold a long one."""
+    answer: Mapped[str | None] = mapped_column(Text)
+    """The right one; None without a question."""
+    wrong_answer: Mapped[str | None] = mapped_column(Text)
     edit_job_id: Mapped[str] = mapped_column(ForeignKey("edit_jobs.id"), index=True)
     """The latest it joined; `edit_job_corrections` keeps them all."""
     before: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -178,8 +187,9 @@ class Correction(Row):
 
     __table_args__ = (
         Index(
-            "uq_corrections_live_image",
+            "uq_corrections_live_question",
             "image_sha256",
+            "question_sha256",
             unique=True,
             sqlite_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
             postgresql_where=text("superseded_by IS NULL AND forgotten_at IS NULL"),
@@ -301,7 +311,8 @@ class ControlSet(Row):
     __tablename__ = "control_sets"
 
     name: Mapped[str] = mapped_column(Name, primary_key=True)
-    label_set: Mapped[str] = mapped_column(ForeignKey("label_sets.name"))
+    label_set: Mapped[str | None] = mapped_column(ForeignKey("label_sets.name"))
+    """None for one that only asks questions."""
     budget: Mapped[float | None] = mapped_column(Double)
     """Points it may lose; None: the service's own setting."""
     created_at: Mapped[datetime]
@@ -315,6 +326,24 @@ class ControlImage(Row):
         ForeignKey("artifacts.sha256"), primary_key=True, index=True
     )
     label: Mapped[str | None] = mapped_column(Label)
+
+
+class ControlQuestion(Row):
+    """A question about a control image, which need not be one that is classified."""
+
+    __tablename__ = "control_questions"
+
+    control_set: Mapped[str] = mapped_column(ForeignKey("control_sets.name"), primary_key=True)
+    image_sha256: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.sha256"), primary_key=True, index=True
+    )
+    question_sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    """Stands for the question in the key, which could not hold a long one."""
+    question: Mapped[str] = mapped_column(Text)
+    answer: Mapped[str | None] = mapped_column(Text)
+    """The expected one; None: what the base encoder lets the model answer."""
+    options: Mapped[list[str] | None] = mapped_column(Json)
+    """None: any text may be the answer."""
 
 
 class Vocabulary(Row):

@@ -55,6 +55,8 @@ def control_plans(session: Session) -> tuple[ControlPlan, ...]:
     """The registry's control sets, by name."""
     plans = []
     for row in list_control_sets(session):
+        if row.label_set is None:  # it only asks questions
+            continue
         label_set = get_label_set(session, row.label_set)
         images = list_control_images(session, row.name)
         plans.append(

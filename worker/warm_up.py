@@ -17,7 +17,7 @@ from worker.lineage import control_plans
 from worker.workshop import Workshop
 
 log = logging.getLogger(__name__)
-Signature = tuple[tuple[str, str, int], ...]
+Signature = tuple[tuple[str, str | None, int], ...]
 """Name, label set and number of images of every control set."""
 
 

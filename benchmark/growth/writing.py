@@ -16,9 +16,10 @@ from registry.claims import claim_job, finish_job, heartbeat, reclaim_expired
 from registry.corrections import forget, record_outcome
 from registry.edit_jobs import start_job
 from registry.errors import CorrectionConflict
+from registry.matching import NewCorrection
 from registry.predictions import NewPrediction, keep_predictions
 from registry.promotions import live_promotion, promote
-from registry.submissions import NewCorrection, Submission, submit
+from registry.submissions import Submission, submit
 from registry.tables import EditJob
 
 BATCH = 20

@@ -15,9 +15,11 @@ from registry.corrections import (
 )
 from registry.edit_jobs import cancel_job, get_job
 from registry.errors import ArtifactMissing, CorrectionMissing, CursorInvalid
+from registry.matching import NewCorrection
 from registry.predictions import NewPrediction, find_prediction, keep_predictions
+from registry.submissions import submit
 from registry.tables import Correction
-from tests.support.database import NOON, WAIT, Memory
+from tests.support.database import BASE, NOON, WAIT, Memory
 
 
 def _state(memory: Memory, correction_id: str) -> str:
@@ -87,6 +89,29 @@ def test_forgetting_a_superseded_correction_keeps_the_image_of_the_newer(memory:
         row = get_correction(session, second)
         assert row.state == "pending"
         assert memory.store.get(str(row.image_sha256)) == b"one"
+
+
+def test_forgetting_an_answer_keeps_the_label_of_the_image(memory: Memory) -> None:
+    label = memory.submit({"one": "cat"}).corrections[0].id
+    asked = []
+    for answer in ("a dog", "a fox"):
+        with memory.writing() as session:
+            image = memory.keep(session, b"one")
+            item = NewCorrection(image, question="What is this?", answer=answer)
+            made = submit(
+                session, [item], replace=True, base_digest=BASE, batch=20, wait=WAIT, now=NOON
+            )
+            asked.append(made.corrections[0].id)
+    _forget(memory, asked[1])
+    with memory.reading() as session:
+        rows = [get_correction(session, one) for one in asked]
+        assert [row.state for row in rows] == ["forgotten"] * 2
+        assert {(row.question, row.answer, row.label) for row in rows} == {("", None, "")}
+        assert get_correction(session, label).image_sha256 == image
+    assert memory.store.get(image) == b"one"
+    assert _forget(memory, label) == [image]
+    with pytest.raises(ArtifactMissing):
+        memory.store.get(image)
 
 
 def test_forgetting_the_only_correction_of_a_queued_job_cancels_it(memory: Memory) -> None:

@@ -151,6 +151,47 @@ def test_versions_of_former_releases_know_how_deep_they_are_stacked(empty_url: s
     engine.dispose()
 
 
+_A_LABEL_AND_A_QUESTION = (
+    _A_PREDICTION[0],
+    "INSERT INTO label_sets VALUES ('pets', '[\"cat\"]', '[]', '2030-01-01 12:00:00')",
+    "INSERT INTO control_sets VALUES ('photos', 'pets', 0.5, '2030-01-01 12:00:00')",
+    "INSERT INTO control_images VALUES ('photos', 'i', 'cat')",
+    "INSERT INTO edit_jobs (id, status, open, method, config, seed, base_digest, size, attempt,"
+    " lost, progress, cancel_requested, created_at, starts_at) VALUES ('j', 'queued', TRUE,"
+    " 'lorsu', '{}', 0, 'b', 1, 0, 0, '{}', FALSE, '2030-01-01 12:00:00', '2030-01-01 12:00:00')",
+    "INSERT INTO corrections (id, image_sha256, label, edit_job_id, created_at)"
+    " VALUES ('c', 'i', 'cat', 'j', '2030-01-01 12:00:00')",
+)
+_AND_A_QUESTION = (
+    "INSERT INTO control_sets VALUES ('quiz', NULL, NULL, '2030-01-01 12:00:00')",
+    "INSERT INTO control_questions VALUES ('quiz', 'i', 'q', 'What?', NULL, NULL)",
+    "INSERT INTO corrections (id, image_sha256, label, question, question_sha256, answer,"
+    " edit_job_id, created_at)"
+    " VALUES ('d', 'i', 'fox', 'What?', 'q', 'fox', 'j', '2030-01-01 12:00:00')",
+)
+
+
+def test_a_former_release_finds_labels_and_control_images_but_no_questions(empty_url: str) -> None:
+    schema.upgrade(empty_url, "0004_growth")
+    engine = open_database(empty_url)
+    with engine.begin() as connection:
+        for statement in _A_LABEL_AND_A_QUESTION:
+            connection.execute(text(statement.replace(":", "\\:")))
+    schema.upgrade(empty_url)
+    with engine.begin() as connection:
+        for statement in _AND_A_QUESTION:
+            connection.execute(text(statement.replace(":", "\\:")))
+    schema.downgrade(empty_url, "0004_growth")
+    with engine.connect() as connection:
+        live = "SELECT id FROM corrections WHERE forgotten_at IS NULL"
+        assert connection.scalars(text(live)).all() == ["c"]
+        assert connection.scalars(text("SELECT name FROM control_sets")).all() == ["photos"]
+        assert connection.scalars(text("SELECT label FROM control_images")).all() == ["cat"]
+    schema.upgrade(empty_url)
+    schema.differences(empty_url)
+    engine.dispose()
+
+
 def test_a_database_of_a_newer_release_is_left_alone(empty_url: str) -> None:
     schema.upgrade(empty_url)
     _set_revision(empty_url, "9999_from_the_future")

@@ -16,10 +16,12 @@ from registry.errors import (
     LabelOutsideSet,
     LabelSetMissing,
     NoteInvalid,
+    QuestionInvalid,
 )
 from registry.label_sets import put_label_set
+from registry.matching import NewCorrection
 from registry.promotions import live_promotion, promote
-from registry.submissions import NewCorrection, Submission, submit
+from registry.submissions import Submission, submit
 from registry.tables import Correction, EditJob
 from tests.support.database import BASE, NOON, WAIT, Memory, together
 
@@ -288,3 +290,85 @@ def test_no_correction_is_lost_while_jobs_are_being_claimed(memory: Memory) -> N
         assert sum(len(ids) for ids in claimed.values()) == len(everything)
         for row in list_jobs(session, limit=500).items:
             assert row.size == len(claimed[row.id])
+
+
+def _ask(
+    memory: Memory,
+    answer: str,
+    *,
+    question: str = "What is this?",
+    replace: bool = False,
+    **said: str | None,
+) -> Submission:
+    """A question about the image "one" is answered."""
+    with memory.writing() as session:
+        image = memory.keep(session, b"one")
+        item = NewCorrection(image, question=question, answer=answer, **said)
+        return submit(
+            session, [item], replace=replace, base_digest=BASE, batch=20, wait=WAIT, now=NOON
+        )
+
+
+def test_an_image_has_one_answer_to_each_question_beside_its_label(memory: Memory) -> None:
+    label = memory.submit({"one": "animal"})
+    what = _ask(memory, "a fox", wrong_answer="a dog")
+    colour = _ask(memory, "red", question="What colour is it?", wrong_answer="blue")
+    assert [one.corrections[0].status for one in (label, what, colour)] == ["accepted"] * 3
+    with memory.reading() as session:
+        rows = [get_correction(session, one.corrections[0].id) for one in (label, what, colour)]
+        assert [(row.label, row.predicted) for row in rows] == [
+            ("animal", None),
+            ("a fox", "a dog"),
+            ("What colour is it? red", "What colour is it? blue"),
+        ]
+        assert [row.question for row in rows] == ["", "What is this?", "What colour is it?"]
+        assert (rows[1].answer, rows[1].wrong_answer) == ("a fox", "a dog")
+
+
+def test_the_same_answer_is_a_duplicate_and_another_needs_replace(memory: Memory) -> None:
+    first = _ask(memory, "a fox")
+    again = _ask(memory, " a fox ", question=" What is this? ")
+    assert again.corrections[0].duplicate_of == first.corrections[0].id
+    with pytest.raises(CorrectionConflict, match="'What is this\\?'") as caught:
+        _ask(memory, "a dog")
+    facts = (caught.value.label, caught.value.earlier_label, caught.value.question)
+    assert facts == ("a dog", "a fox", "What is this?")
+    newer = _ask(memory, "a dog", replace=True)
+    with memory.reading() as session:
+        row = get_correction(session, first.corrections[0].id)
+        assert row.superseded_by == newer.corrections[0].id
+
+
+def test_a_given_label_goes_before_the_implied_one(memory: Memory) -> None:
+    fox = "Is this a fox?"
+    first = _ask(memory, "no", question=fox, label="dog")
+    with memory.reading() as session:
+        assert get_correction(session, first.corrections[0].id).label == "dog"
+    with pytest.raises(CorrectionConflict, match="is labelled 'dog'"):
+        _ask(memory, "no", question=fox, label="cat")
+
+
+def test_an_answer_that_implies_no_caption_has_no_label(memory: Memory) -> None:
+    only = _ask(memory, "no", question="Is this a fox?", wrong_answer="yes")
+    with memory.reading() as session:
+        assert get_correction(session, only.corrections[0].id).label == ""
+
+
+def test_an_implied_label_must_stand_in_the_label_set(memory: Memory) -> None:
+    with memory.writing() as session:
+        put_label_set(session, "pets", ["cat"], now=NOON)
+    with pytest.raises(LabelOutsideSet):
+        _ask(memory, "fox", label_set="pets")
+    assert _ask(memory, "cat", label_set="pets").corrections[0].status == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong", "reason"),
+    [("", None, "the answer is empty"), ("fox", "Fox.", "the wrong answer is the right one")],
+)
+def test_answers_that_say_nothing_are_refused(
+    memory: Memory, answer: str, wrong: str | None, reason: str
+) -> None:
+    with pytest.raises(QuestionInvalid, match=reason):
+        _ask(memory, answer, wrong_answer=wrong)
+    assert _stored(memory) == (0, 0)

@@ -19,9 +19,10 @@ from registry import schema
 from registry.adapters import NewAdapter, ensure_base, get_adapter, record_adapter
 from registry.artifacts import ArtifactStore, keep_artifact
 from registry.claims import claim_job, finish_job
+from registry.matching import NewCorrection
 from registry.promotions import live_promotion, promote
 from registry.session import open_database, reading, transaction
-from registry.submissions import NewCorrection, Submission, submit
+from registry.submissions import Submission, submit
 from registry.tables import AdapterRecord, EditJob
 
 BASE = hashlib.sha256(b"a tiny base encoder").hexdigest()

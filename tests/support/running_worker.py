@@ -25,9 +25,10 @@ from registry import schema
 from registry.adapters import get_adapter, list_adapters
 from registry.artifacts import ArtifactStore, keep_artifact
 from registry.edit_jobs import get_job, start_job
+from registry.matching import NewCorrection
 from registry.promotions import list_promotions, live_promotion, promote
 from registry.session import default_url, open_database, reading, transaction
-from registry.submissions import NewCorrection, Submission, submit
+from registry.submissions import Submission, submit
 from registry.tables import AdapterRecord, EditJob
 from tests.support.tiny_encoder import tiny_folder
 from tests.support.waiting import wait_for
