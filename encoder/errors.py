@@ -9,6 +9,7 @@ EncoderError
 └── AdapterError          AdapterTruncated · AdapterTampered · AdapterUnreadable · AdapterForeign
     │                     · AdapterMisplaced · UnknownParameter · DeltaShape
     └── SnapshotError     SnapshotTampered · SnapshotUnreadable · SnapshotForeign
+`vlm.errors` has those of vision-language models.
 """
 
 from __future__ import annotations

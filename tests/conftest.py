@@ -1,4 +1,4 @@
-"""Databases of every kind that one may use, on real servers that are started once."""
+"""Databases of every kind that one may use, on real servers that are started once; a tiny VLM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,28 @@ from registry import schema
 from servers.postgres import create_database, drop_database, running_server, why_absent
 from tests.support.database import NewDatabase
 from tests.support.servers import require_server
+
+if TYPE_CHECKING:
+    from encoder.vlm.model import VisionLanguageModel
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA folder over `tiny_encoder()`."""
+    # Here and below: most sessions need no model, and torch takes seconds to import.
+    from tests.support.tiny_encoder import tiny_encoder
+    from tests.support.tiny_vlm import tiny_vlm_folder
+
+    return tiny_vlm_folder(tmp_path_factory.mktemp("vlm") / "tiny-vlm", tiny_encoder())
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tiny_vlm_path: Path) -> VisionLanguageModel:
+    """That model, for `tiny_encoder()` and versions merged from it."""
+    from encoder.vlm.load import load_vlm
+    from tests.support.tiny_encoder import tiny_encoder
+
+    return load_vlm(str(tiny_vlm_path), tiny_encoder())
 
 
 @pytest.fixture(scope="session")

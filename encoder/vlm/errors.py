@@ -1,0 +1,70 @@
+"""What can go wrong with a vision-language model, as classes made of facts.
+
+EncoderError
+└── VlmError              VlmMissing · VlmInvalid · VlmLibraryMissing · TowerForeign
+    ├── NamesUnmappable
+    └── PromptError       PromptTooLong · DialogueInvalid
+"""
+
+from __future__ import annotations
+
+from encoder.errors import EncoderError
+
+
+class VlmError(EncoderError):
+    """A vision-language model cannot be loaded or asked."""
+
+
+class VlmMissing(VlmError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no vision-language model {name!r}: {reason}")
+        self.name, self.reason = name, reason
+
+
+class VlmInvalid(VlmError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} is not a usable vision-language model: {reason}")
+        self.name, self.reason = name, reason
+
+
+class VlmLibraryMissing(VlmError):
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"vision-language models need {library}, which is not installed (extra 'vlm')"
+        )
+        self.library = library
+
+
+class TowerForeign(VlmError):
+    """It was made for another vision tower than the one that is served."""
+
+    def __init__(self, expected: str, found: str, reason: str) -> None:
+        super().__init__(
+            f"the vision-language model was made for the tower {expected!r}, "
+            f"the served encoder is {found!r}: {reason}"
+        )
+        self.expected, self.found, self.reason = expected, found, reason
+
+
+class NamesUnmappable(VlmError):
+    """A tower or a parameter has no counterpart in transformers' CLIP."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(f"{subject} has no name in transformers' CLIP: {reason}")
+        self.subject, self.reason = subject, reason
+
+
+class PromptError(VlmError):
+    """These turns cannot be put to the model."""
+
+
+class PromptTooLong(PromptError):
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"the prompt has {tokens:,} tokens, with its answer it may have {limit:,}")
+        self.tokens, self.limit = tokens, limit
+
+
+class DialogueInvalid(PromptError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this dialogue cannot be put to the model: {reason}")
+        self.reason = reason
