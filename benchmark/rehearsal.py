@@ -28,7 +28,7 @@ from editing.control import ControlSet
 from editing.errors import EditError
 from editing.fewshot import EditTask, choose_guard, plan_replay
 from editing.gate import GateConfig, judge
-from editing.methods import LorsuConfig, fit, parse_config
+from editing.methods import METHODS, MethodConfig, fit, parse_config
 from encoder.classifier import build_classifier
 from encoder.clip import Encoder, load_encoder
 from encoder.images import decode_image
@@ -165,7 +165,7 @@ def percent_right(encoder: Encoder, signs: Signs, texts: Tensor) -> float:
     return round(100 * (answers == signs.targets).float().mean().item(), 1)
 
 
-def rehearse(bed: Bed, config: LorsuConfig, *, jobs: int, seed: int) -> list[dict[str, Any]]:
+def rehearse(bed: Bed, config: MethodConfig, *, jobs: int, seed: int) -> list[dict[str, Any]]:
     """Run the first `jobs` batches; a refused edit is left out, as in the service."""
     live, earlier = bed.base, bed.batches[0].at([])
     told: list[dict[str, Any]] = []
@@ -182,7 +182,7 @@ def rehearse(bed: Bed, config: LorsuConfig, *, jobs: int, seed: int) -> list[dic
 
 
 def _edit(
-    bed: Bed, config: LorsuConfig, live: Encoder, new: Signs, earlier: Signs, seed: int
+    bed: Bed, config: MethodConfig, live: Encoder, new: Signs, earlier: Signs, seed: int
 ) -> tuple[Encoder, dict[str, Any]]:
     """Plan, fit and judge one job; the candidate at the gate's strength, and what it reports."""
     replay = plan_replay(earlier.targets.tolist(), config, new=len(new.targets), seed=seed)
@@ -241,7 +241,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.rehearsal")
     parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
     parser.add_argument("--name", default="defaults", help="of these settings, for the result")
-    parser.add_argument("--config", default="{}", help="settings over LoRSU's defaults, as JSON")
+    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
+    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
     parser.add_argument("--jobs", type=int, default=5, help="of the five, how many")
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
     parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
@@ -249,10 +250,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = json.loads(options.config)
-        config = parse_config("lorsu", settings)
+        config = parse_config(options.method, settings)
         bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed)
         result = {
             "name": options.name,
+            "method": options.method,
             "config": settings,
             "seed": options.seed,
             "commit": commit(),

@@ -54,6 +54,7 @@ def synthetic_deltas(base: Encoder, *, seed: int) -> dict[str, Delta]:
     chosen = select(base.tower, gradients, heads=config.heads, fc1_fraction=config.fc1_fraction)
     deltas: dict[str, Delta] = {}
     for name, rows in chosen.rows.items():
+        assert rows is not None  # strict mode: those of some heads
         down = torch.randn(config.rank, weights[name].shape[1], generator=draw)
         up = 1e-4 * torch.randn(len(rows), config.rank, generator=draw)
         deltas[name] = LowRank(down, up, rows, config.alpha / config.rank)

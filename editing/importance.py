@@ -7,6 +7,8 @@ neither Fisher information nor a mean of squares.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,11 @@ from editing.errors import VanishingGradient
 from editing.objective import Objective
 from editing.progress import Progress
 from editing.vision import VisionFunction
-from encoder.tower import Tower
 
 
 def mean_gradients(
     vision: VisionFunction,
-    tower: Tower,
+    names: Sequence[str],
     objective: Objective,
     pixels: Tensor,
     *,
@@ -27,14 +28,13 @@ def mean_gradients(
     batch_size: int,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """Mean gradient of the task's loss by weight name, fp32, for every attention and fc1 weight.
+    """Mean gradient of the task's loss by weight name, fp32, for the weights of these names.
 
     Over all images `pixels` [N, 3, S, S] as they are (no augmentation), taken in `order` [N];
     batches are weighted by their size and summed in fp32. A last batch of one joins the one before
     it, because an in-batch loss is not defined for it.
     Raises VanishingGradient when it is zero everywhere, or not defined for a batch.
     """
-    names = [name for block in tower.blocks for name in (*block.attention, *block.fc1)]
     weights = {name: vision.weight(name).clone().requires_grad_() for name in names}
     batches = _batches(order, batch_size)
     for step, batch in enumerate(batches):

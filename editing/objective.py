@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from editing import losses
+from editing.errors import VanishingGradient
 from editing.fewshot import EditTask
 from editing.training_config import TrainingConfig
 from encoder.clip import Encoder
@@ -18,6 +19,7 @@ class Objective:
     """Holds the task's targets and texts on the encoder's device."""
 
     def __init__(self, encoder: Encoder, task: EditTask, config: TrainingConfig) -> None:
+        """Raises VanishingGradient where no image could be taken for anything but what it is."""
         device = torch.device(encoder.device)
         self._scale = encoder.logit_scale
         self.name = config.loss
@@ -26,6 +28,8 @@ class Objective:
         allowed = task.allowed
         if config.negatives == "job":
             allowed = job_negatives(encoder, task)
+        if self.name == "cross-entropy" and int(allowed.sum(dim=1).max()) < 2:
+            raise VanishingGradient(self.name, "no label competes with the right ones")
         self._allowed = allowed.to(device)
 
     def logits(self, features: Tensor, batch: Tensor) -> Tensor:

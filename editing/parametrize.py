@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -125,32 +126,48 @@ class Parametrisation:
             grouped.setdefault(self._rates[name], []).extend(part.parameters())
         return [(tensors, rate) for rate, tensors in grouped.items()]
 
+    def sizes(self) -> dict[str, int]:
+        """How many trainable numbers each weight has, by its name."""
+        return {
+            name: sum(each.numel() for each in part.parameters())
+            for name, part in self._parts.items()
+        }
+
     def extract(self) -> dict[str, Delta]:
         """The learned change of every selected weight."""
         return {name: part.delta() for name, part in self._parts.items()}
 
 
+@dataclass(frozen=True)
+class Forms:
+    """How what is selected moves.
+
+    rate         peak step size of everything dense or of low rank
+    sparse_rate  peak step size of single entries
+    rank, scale  of every low-rank pair
+    """
+
+    rate: float
+    sparse_rate: float = 0.0
+    rank: int = 1
+    scale: float = 1.0
+
+    def at_pace(self, factor: float) -> Forms:
+        """The same with other step sizes."""
+        return replace(self, rate=factor * self.rate, sparse_rate=factor * self.sparse_rate)
+
+
 def parametrise(
-    vision: VisionFunction,
-    selection: Selection,
-    *,
-    rank: int,
-    scale: float,
-    rates: tuple[float, float],
-    generator: torch.Generator,
+    vision: VisionFunction, selection: Selection, forms: Forms, *, generator: torch.Generator
 ) -> Parametrisation:
-    """rates: peak step sizes (of everything dense, of fc1 entries)."""
-    rate, fc1_rate = rates
+    """One part for each selected weight, in the selection's order."""
     parts: dict[str, tuple[Part, float]] = {}
-    low_rank: dict[str, Tensor | None] = dict(selection.rows)
-    if selection.projection is not None:
-        low_rank[selection.projection] = None
-    for name, rows in low_rank.items():
+    for name, rows in selection.rows.items():
         frozen = vision.weight(name)
-        part = LowRankPart(frozen, rows, rank=rank, scale=scale, generator=generator)
-        parts[name] = (part, rate)
+        part = LowRankPart(frozen, rows, rank=forms.rank, scale=forms.scale, generator=generator)
+        parts[name] = (part, forms.rate)
     for name, mask in selection.masks.items():
-        parts[name] = (SparsePart(vision.weight(name), mask), fc1_rate)
+        parts[name] = (SparsePart(vision.weight(name), mask), forms.sparse_rate)
     for name in selection.dense:
-        parts[name] = (DensePart(vision.weight(name)), rate)
+        parts[name] = (DensePart(vision.weight(name)), forms.rate)
     return Parametrisation(vision, parts)

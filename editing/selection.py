@@ -8,7 +8,7 @@ their block only, and fc1 entries within their tensor only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,23 +19,28 @@ from encoder.tower import Tower
 
 @dataclass(frozen=True)
 class Selection:
-    """heads by block index; rows (long, ascending) by attention weight, masks (bool) by fc1 weight;
-    `dense` weights move whole, `projection` (if any) moves by low rank over all its rows."""
+    """What may move, and in which form, by weight name; each weight in one form only.
 
-    heads: dict[int, tuple[int, ...]]
-    rows: dict[str, Tensor]
-    masks: dict[str, Tensor]
+    heads   by block index, where heads were chosen
+    rows    low rank on these rows (long, ascending), None: on all of them
+    masks   single entries (bool, of the weight's shape)
+    dense   moved whole
+    """
+
+    heads: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    rows: dict[str, Tensor | None] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
     dense: tuple[str, ...] = ()
-    projection: str | None = None
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-able, and short whatever the tower."""
+        rows = [rows.numel() for rows in self.rows.values() if rows is not None]
         return {
             "heads": {str(block): list(heads) for block, heads in self.heads.items()},
-            "attention_rows": sum(rows.numel() for rows in self.rows.values()),
+            "attention_rows": sum(rows),
             "fc1_entries": sum(int(mask.sum()) for mask in self.masks.values()),
-            "dense": list(self.dense),
-            "projection": self.projection,
+            "dense_weights": len(self.dense),
+            "low_rank_weights": len(self.rows) - len(rows),
         }
 
 
@@ -47,20 +52,24 @@ def select(
     fc1_fraction: float,
     code_parity: bool = False,
 ) -> Selection:
-    """Fix what may move for one update, from mean gradients by weight name."""
+    """What LoRSU lets move for one update, from mean gradients by weight name."""
     chosen: dict[int, tuple[int, ...]] = {}
-    rows: dict[str, Tensor] = {}
-    masks: dict[str, Tensor] = {}
+    rows: dict[str, Tensor | None] = {}
     dense: list[str] = []
     for block in tower.blocks:
         chosen[block.index] = top_heads(block.head_scores(gradients), heads)
         rows.update(block.head_rows(chosen[block.index]))
-        for name in block.fc1:
-            masks[name] = top_entries(gradients[name], fc1_fraction)
         if code_parity:
             dense += [*block.attention_biases, *block.fc1_biases]
-    projection = tower.projection if code_parity else None
-    return Selection(chosen, rows, masks, tuple(dense), projection)
+    if code_parity and tower.projection is not None:
+        rows[tower.projection] = None
+    return Selection(chosen, rows, fc1_masks(tower, gradients, fc1_fraction), tuple(dense))
+
+
+def fc1_masks(tower: Tower, gradients: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
+    """The strongest entries of every fc1 weight, by its name."""
+    names = [name for block in tower.blocks for name in block.fc1]
+    return {name: top_entries(gradients[name], fraction) for name in names}
 
 
 def top_heads(scores: Tensor, count: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from editing.gate import GateConfig, GateReport, judge
-from editing.methods import Fit, LorsuConfig, fit
+from editing.methods import Fit, MethodConfig, fit
 from editing.progress import Progress
 from encoder.clip import Encoder
 from encoder.deltas import Delta
@@ -49,7 +49,7 @@ class Bench:
 
 
 def make_candidate(
-    bench: Bench, config: LorsuConfig, gate: GateConfig, *, seed: int, progress: Progress
+    bench: Bench, config: MethodConfig, gate: GateConfig, *, seed: int, progress: Progress
 ) -> Candidate:
     """Fits the training set and judges the result. Raises editing.errors.EditError."""
     began = time.monotonic()

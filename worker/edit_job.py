@@ -18,7 +18,7 @@ from importlib.metadata import version as library_version
 from sqlalchemy.orm import Session
 
 from editing.errors import EditCancelled
-from editing.methods import LorsuConfig, parse_config
+from editing.methods import MethodConfig, parse_config
 from editing.progress import Progress
 from encoder.adapter import Adapter, Provenance
 from encoder.clip import Encoder
@@ -47,7 +47,7 @@ class Attempt:
     workshop: Workshop
     job: EditJob
     parent: int
-    config: LorsuConfig
+    config: MethodConfig
     progress: Progress
 
 

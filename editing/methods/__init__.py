@@ -11,14 +11,37 @@ from typing import Any
 from pydantic import ValidationError
 
 from editing.errors import InvalidConfig, UnknownMethod
-from editing.methods.lorsu import Fit, LorsuConfig, fit
+from editing.methods.fitting import Fit, MethodConfig, fit
+from editing.methods.full_finetune import FullFinetuneConfig
+from editing.methods.layernorm import LayerNormConfig
+from editing.methods.lora import LoraConfig
+from editing.methods.lorsu import LorsuConfig
+from editing.methods.spu import SpuConfig
 
-__all__ = ["METHODS", "Fit", "LorsuConfig", "config_schema", "fit", "parse_config"]
+__all__ = [
+    "METHODS",
+    "Fit",
+    "FullFinetuneConfig",
+    "LayerNormConfig",
+    "LoraConfig",
+    "LorsuConfig",
+    "MethodConfig",
+    "SpuConfig",
+    "config_schema",
+    "fit",
+    "parse_config",
+]
 
-METHODS: dict[str, type[LorsuConfig]] = {"lorsu": LorsuConfig}
+METHODS: dict[str, type[MethodConfig]] = {
+    "lorsu": LorsuConfig,
+    "full_finetune": FullFinetuneConfig,
+    "layernorm": LayerNormConfig,
+    "lora": LoraConfig,
+    "spu": SpuConfig,
+}
 
 
-def parse_config(method: str, values: Mapping[str, Any]) -> LorsuConfig:
+def parse_config(method: str, values: Mapping[str, Any]) -> MethodConfig:
     """The method's config with `values` over its defaults. Raises UnknownMethod, InvalidConfig."""
     config = _config_class(method)
     try:
@@ -36,7 +59,7 @@ def config_schema(method: str) -> dict[str, Any]:
     return _config_class(method).model_json_schema()
 
 
-def _config_class(method: str) -> type[LorsuConfig]:
+def _config_class(method: str) -> type[MethodConfig]:
     if method not in METHODS:
         raise UnknownMethod(method, sorted(METHODS))
     return METHODS[method]

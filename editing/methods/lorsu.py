@@ -8,28 +8,17 @@ output projection, and the biases of fc1 and of all heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from pydantic import Field
 
 from editing.augmentation import Augmentation
-from editing.fewshot import EditTask
-from editing.importance import mean_gradients, spread_classes
-from editing.objective import Objective
-from editing.parametrize import parametrise
-from editing.progress import Progress, silent
+from editing.methods.fitting import MethodConfig, Subject
+from editing.parametrize import Forms
 from editing.selection import Selection, select
-from editing.trainer import GuardTerm, History, train
-from editing.training_config import TrainingConfig
-from editing.vision import VisionFunction
-from encoder.clip import Encoder
-from encoder.deltas import Delta
 
 
-class LorsuConfig(TrainingConfig):
+class LorsuConfig(MethodConfig):
     """LoRSU's numbers; see `TrainingConfig` for the sources' names."""
 
     mode: Literal["strict", "code-parity"] = Field(
@@ -60,80 +49,22 @@ class LorsuConfig(TrainingConfig):
             augmentation=Augmentation(crop=0.9, stretch=math.log(4 / 3), rotation=0),
         )  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Fit:
-    """What a fit hands back: `deltas` by parameter name, and how they came about.
-
-    `parameters` counts the numbers that were trained, `summary` is JSON-able.
-    """
-
-    deltas: dict[str, Delta]
-    history: History
-    selection: Selection
-
-    @property
-    def parameters(self) -> int:
-        return sum(delta.parameters for delta in self.deltas.values())
+    def select(self, subject: Subject) -> Selection:
+        tower = subject.encoder.tower
+        names = [name for block in tower.blocks for name in (*block.attention, *block.fc1)]
+        return select(
+            tower,
+            subject.gradients(names),
+            heads=self.heads,
+            fc1_fraction=self.fc1_fraction,
+            code_parity=self.mode == "code-parity",
+        )
 
     @property
-    def summary(self) -> Mapping[str, Any]:
-        return {
-            "steps": self.history.steps,
-            "stopped_early": self.history.stopped_early,
-            "losses": list(self.history.losses),
-            "parameters": self.parameters,
-            "selection": self.selection.summary(),
-        }
-
-
-def fit(
-    encoder: Encoder,
-    task: EditTask,
-    config: LorsuConfig,
-    *,
-    seed: int,
-    progress: Progress = silent,
-) -> Fit:
-    """Fit one edit on top of `encoder`, which is left untouched. Same inputs, same bytes.
-
-    Raises VanishingGradient, LossDiverged, and whatever `progress` raises.
-    """
-    vision = VisionFunction(encoder, precision=config.precision)
-    objective = Objective(encoder, task, config)
-    gradients = mean_gradients(
-        vision,
-        encoder.tower,
-        objective,
-        task.pixels,
-        order=spread_classes(task.targets),
-        batch_size=config.batch_size,
-        progress=progress,
-    )
-    selection = select(
-        encoder.tower,
-        gradients,
-        heads=config.heads,
-        fc1_fraction=config.fc1_fraction,
-        code_parity=config.mode == "code-parity",
-    )
-    generator = torch.Generator().manual_seed(seed)
-    rate = config.rate_for(len(task))
-    edited = parametrise(
-        vision,
-        selection,
-        rank=config.rank,
-        scale=config.alpha / config.rank,
-        rates=(rate * config.learning_rate, rate * config.fc1_learning_rate),
-        generator=generator,
-    )
-    history = train(
-        edited,
-        task,
-        config,
-        objective=objective,
-        guard=GuardTerm(encoder, task, config, generator),
-        generator=generator,
-        progress=progress,
-    )
-    return Fit(edited.extract(), history, selection)
+    def forms(self) -> Forms:
+        return Forms(
+            rate=self.learning_rate,
+            sparse_rate=self.fc1_learning_rate,
+            rank=self.rank,
+            scale=self.alpha / self.rank,
+        )

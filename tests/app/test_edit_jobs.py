@@ -12,19 +12,20 @@ from typing import Any
 import httpx
 import pytest
 
-from editing.methods import config_schema
+from editing.methods import METHODS, config_schema
 from registry.claims import claim_job, finish_job, heartbeat
 from registry.methods import publish_method
 from registry.session import transaction
 from tests.support.service import RunningService, picture, problem_of, running_service
 from tests.support.waiting import wait_for
 
-SCHEMA = config_schema("lorsu")  # the real one: what a worker publishes
+SCHEMAS = {method: config_schema(method) for method in METHODS}  # what a worker publishes
 
 
 def _announce(service: RunningService) -> None:
     with transaction(service.services.engine) as session:
-        publish_method(session, "lorsu", SCHEMA, now=datetime.now(UTC))
+        for method, schema in SCHEMAS.items():
+            publish_method(session, method, schema, now=datetime.now(UTC))
 
 
 def _claim(service: RunningService) -> tuple[str, int]:
@@ -116,7 +117,25 @@ def test_an_unknown_method_names_the_known_ones(shared_announced: RunningService
     answer = shared_announced.http.post("/edit-jobs", json={"method": "magic"})
     assert "lorsu" in problem_of(answer, 422)["detail"]
     methods = shared_announced.http.get("/edit-methods").json()["edit_methods"]
-    assert methods == [{"name": "lorsu", "config_schema": SCHEMA}]
+    assert methods == [
+        {"name": name, "config_schema": schema} for name, schema in sorted(SCHEMAS.items())
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_asked_for(announced: RunningService, method: str) -> None:
+    announced.correct(picture(1), "stop")
+    asked = {"method": method, "config": {"learning_rate": 1e-4}}
+    answer = announced.http.post("/edit-jobs", json=asked)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["method"], job["config"]) == (method, asked["config"])
+
+
+def test_a_method_refuses_the_settings_of_another(shared_announced: RunningService) -> None:
+    content = {"method": "layernorm", "config": {"rank": 8}}
+    problem = problem_of(shared_announced.http.post("/edit-jobs", json=content), 422)
+    assert [entry["field"] for entry in problem["errors"]] == ["config.rank"]
 
 
 def test_cancelling_ends_a_queued_job_and_asks_a_running_one(announced: RunningService) -> None:

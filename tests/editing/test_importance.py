@@ -23,7 +23,7 @@ def gradients_of(
     config = quick_config(loss=loss)
     return mean_gradients(
         VisionFunction(encoder, precision="fp32"),
-        encoder.tower,
+        [name for block in encoder.tower.blocks for name in (*block.attention, *block.fc1)],
         Objective(encoder, task, config),
         task.pixels,
         order=spread_classes(task.targets),

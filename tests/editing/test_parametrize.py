@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from editing.parametrize import DensePart, LowRankPart, Parametrisation, SparsePart, parametrise
+from editing.parametrize import (
+    DensePart,
+    Forms,
+    LowRankPart,
+    Parametrisation,
+    SparsePart,
+    parametrise,
+)
 from editing.selection import select
 from editing.vision import VisionFunction
 from encoder.clip import Encoder
@@ -21,9 +28,7 @@ def parametrised(encoder: Encoder, *, code_parity: bool) -> Parametrisation:
     return parametrise(
         VisionFunction(encoder, precision="fp32"),
         selection,
-        rank=3,
-        scale=0.5,
-        rates=(0.1, 0.2),
+        Forms(rate=0.1, sparse_rate=0.2, rank=3, scale=0.5),
         generator=torch.Generator().manual_seed(0),
     )
 

@@ -14,12 +14,21 @@ from torch.nn import functional
 from editing.augmentation import Augmentation
 from editing.control import ControlSet
 from editing.fewshot import EditTask
-from editing.methods import LorsuConfig
+from editing.methods import LorsuConfig, MethodConfig, parse_config
 from encoder.clip import Encoder
 from tests.support.tiny_encoder import EMBEDDING, random_pixels
 
 LABELS = 6  # V
 STILL = Augmentation(crop=1, stretch=0, rotation=0, jitter=0, grayscale=0)
+QUICK: dict[str, object] = {
+    "epochs": 20,
+    "min_steps": 0,
+    "rounds": 1,
+    "learning_rate": 3e-2,
+    "guard_weight": 0.1,
+    "precision": "fp32",
+    "augmentation": STILL,
+}
 
 
 def text_features(labels: int = LABELS, *, seed: int = 0) -> Tensor:
@@ -50,20 +59,22 @@ def with_earlier(task: EditTask, earlier: list[int]) -> EditTask:
 
 def quick_config(**changes: object) -> LorsuConfig:
     """LoRSU for two-block towers: exact, few steps, nothing random but what a test asks for."""
-    values = {
-        "rank": 4,
-        "alpha": 4,
-        "heads": 1,
-        "epochs": 20,
-        "min_steps": 0,
-        "rounds": 1,
-        "learning_rate": 3e-2,
-        "fc1_learning_rate": 1e-2,
-        "guard_weight": 0.1,
-        "precision": "fp32",
-        "augmentation": STILL,
+    values = {"rank": 4, "alpha": 4, "heads": 1, "fc1_learning_rate": 1e-2}
+    return LorsuConfig.model_validate({**QUICK, **values, **changes})
+
+
+def quick_method(method: str, **changes: object) -> MethodConfig:
+    """Any method as `quick_config` has LoRSU, by its name; "lorsu code-parity" too."""
+    if method.startswith("lorsu"):
+        return quick_config(
+            mode="code-parity" if method.endswith("parity") else "strict", **changes
+        )
+    own: dict[str, dict[str, object]] = {
+        "full_finetune": {"learning_rate": 3e-3},
+        "lora": {"rank": 4, "alpha": 4},
+        "spu": {"fc1_learning_rate": 1e-2},
     }
-    return LorsuConfig.model_validate({**values, **changes})
+    return parse_config(method, {**QUICK, **own.get(method, {}), **changes})
 
 
 def control_set(

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine
 
+from editing.methods import METHODS
 from encoder.clip import load_encoder
 from registry import schema
 from registry.adapters import get_adapter, list_adapters
@@ -67,6 +68,10 @@ def picture(label: str, number: int) -> bytes:
     return data.getvalue()
 
 
+def _quick(method: str) -> dict[str, Any]:
+    return {name: value for name, value in QUICK.items() if name in METHODS[method].model_fields}
+
+
 @dataclass(frozen=True)
 class Desk:
     """A migrated data folder, seen as the API sees it. `settings` are the EMEND_ variables."""
@@ -81,6 +86,7 @@ class Desk:
         self,
         pictures: Sequence[tuple[str, int]],
         *,
+        method: str = "lorsu",
         config: Mapping[str, Any] | None = None,
         label: str | None = None,
         replace: bool = False,
@@ -105,7 +111,8 @@ class Desk:
                 batch=1,
                 wait=timedelta(0),
                 now=now,
-                config={**QUICK, **(config or {})},
+                method=method,
+                config={**_quick(method), **(config or {})},
                 seed=seed,
             )
 
@@ -199,10 +206,14 @@ class Here:
     workshop: Workshop
 
     def edit(
-        self, pictures: Sequence[tuple[str, int]], *, config: Mapping[str, Any] | None = None
+        self,
+        pictures: Sequence[tuple[str, int]],
+        *,
+        method: str = "lorsu",
+        config: Mapping[str, Any] | None = None,
     ) -> EditJob:
         """Sends corrections and runs their job to its end."""
-        return self.run(self.desk.correct(pictures, config=config).edit_job.id)
+        return self.run(self.desk.correct(pictures, method=method, config=config).edit_job.id)
 
     def run(self, job_id: str) -> EditJob:
         run_due_jobs(self.workshop)

@@ -63,6 +63,17 @@ def test_a_refit_starts_from_the_base_with_the_earlier_corrections(here: Here) -
     assert second.report["earlier"]["n"] == 4
 
 
+@pytest.mark.parametrize("method", ["full_finetune", "layernorm", "lora", "spu"])
+def test_every_method_makes_a_version_that_serves(here: Here, method: str) -> None:
+    job = here.edit(FIRST, method=method)
+    assert (job.status, job.method, job.adapter) == ("succeeded", method, 1)
+    assert job.report is not None
+    row = here.desk.adapter(1)
+    assert (row.method, row.parameters) == (method, job.report["training"]["parameters"])
+    assert job.report["corrections"]["after"] == 100
+    assert load_version(here.workshop, 1).chain == chain_digest("", row.digest)
+
+
 def test_the_stored_adapter_is_the_one_that_was_judged(here: Here) -> None:
     job = here.edit(FIRST)
     row = here.desk.adapter(1)

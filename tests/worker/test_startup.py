@@ -23,9 +23,11 @@ from worker.startup import announce, open_workshop, read_settings, wait_for_sche
 def test_publishes_its_methods_and_the_base(here: Here) -> None:
     assert here.desk.versions() == here.desk.promoted() == [0]
     with reading(here.desk.engine) as session:
-        [method] = list_methods(session)
-    assert method.name == "lorsu"
-    assert method.config_schema["properties"]["rank"]["minimum"] == 1
+        schemas = {row.name: row.config_schema for row in list_methods(session)}
+    assert schemas.keys() == {"full_finetune", "layernorm", "lora", "lorsu", "spu"}
+    assert schemas["lorsu"]["properties"]["rank"]["minimum"] == 1
+    assert schemas["spu"]["properties"]["fc1_fraction"]["default"] == 0.1
+    assert "rank" not in schemas["layernorm"]["properties"]
 
 
 def test_starting_again_changes_nothing(here: Here) -> None:

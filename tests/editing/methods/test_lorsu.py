@@ -6,59 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from editing.errors import InvalidConfig, UnknownMethod, VanishingGradient
+from editing.errors import VanishingGradient
 from editing.gate import GateConfig
-from editing.methods import METHODS, LorsuConfig, config_schema, fit, parse_config
-from encoder.deltas import Delta, Dense, LowRank, Sparse
+from editing.methods import LorsuConfig, fit
+from encoder.deltas import Dense, LowRank, Sparse
+from tests.editing.methods.test_fitting import as_bytes
 from tests.support.edit_task import edit_task, quick_config, text_features
-from tests.support.tiny_encoder import LAYOUTS, random_pixels, state_bytes, tiny_encoder
+from tests.support.tiny_encoder import LAYOUTS, random_pixels, tiny_encoder
 
-MODES = pytest.mark.parametrize("mode", ["strict", "code-parity"])
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 TARGETS = [0, 1, 2, 3, 4, 0, 1, 2]
-
-
-def as_bytes(deltas: dict[str, Delta]) -> dict[str, bytes]:
-    return {
-        f"{name}.{part}": tensor.numpy().tobytes()
-        for name, delta in deltas.items()
-        for part, tensor in delta.tensors().items()
-    }
-
-
-@MODES
-@EVERY_LAYOUT
-def test_no_steps_change_nothing(layout: str, mode: str) -> None:
-    encoder = tiny_encoder(layout)
-    fitted = fit(encoder, edit_task(TARGETS), quick_config(mode=mode, epochs=0), seed=0)
-    edited = encoder.merged_deltas(fitted.deltas, label="edited")
-    assert fitted.history.steps == 0
-    assert state_bytes(edited.model) == state_bytes(encoder.model)
-
-
-@MODES
-@EVERY_LAYOUT
-def test_what_was_not_selected_stays_bit_identical(layout: str, mode: str) -> None:
-    encoder = tiny_encoder(layout)
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    fitted = fit(encoder, edit_task(TARGETS), quick_config(mode=mode), seed=0)
-    after = encoder.merged_deltas(fitted.deltas, label="edited").model.state_dict()
-    for name, weight in before.items():
-        moved = after[name] != weight
-        assert torch.equal(encoder.model.state_dict()[name], weight)
-        match fitted.deltas.get(name):
-            case None:
-                assert not bool(moved.any())
-            case Sparse(mask=mask):
-                assert not bool(moved[~mask].any())
-                assert bool(moved[mask].all())
-            case LowRank(rows=rows) if rows is not None:
-                outside = torch.ones(len(weight), dtype=torch.bool)
-                outside[rows] = False
-                assert not bool(moved[outside].any())
-                assert bool(moved[rows].any())
-            case _:
-                assert bool(moved.any())
 
 
 @EVERY_LAYOUT
@@ -91,30 +48,6 @@ def test_code_parity_adds_projection_and_biases() -> None:
         for bias in ("attn.in_proj_bias", "mlp.c_fc.bias")
     ]
     assert all(isinstance(delta, Dense) for delta in added.values())
-
-
-@MODES
-@EVERY_LAYOUT
-def test_the_same_seed_gives_the_same_bytes(layout: str, mode: str) -> None:
-    encoder, task = tiny_encoder(layout), edit_task(TARGETS)
-    config = LorsuConfig(mode=mode, rank=4, heads=1, epochs=2, min_steps=0, batch_size=4)
-    first, again, other = (
-        as_bytes(fit(encoder, task, config, seed=seed).deltas) for seed in (5, 5, 6)
-    )
-    assert first == again
-    assert first.keys() == other.keys()
-    assert first != other
-
-
-@MODES
-@EVERY_LAYOUT
-def test_the_loss_falls_and_corrections_become_right(layout: str, mode: str) -> None:
-    encoder, task = tiny_encoder(layout), edit_task(TARGETS)
-    fitted = fit(encoder, task, quick_config(mode=mode, epochs=60), seed=0)
-    assert fitted.history.losses[-1] < 0.3 * fitted.history.losses[0]
-    edited = encoder.merged_deltas(fitted.deltas, label="edited")
-    answers = (edited.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
-    assert torch.equal(answers, task.targets)
 
 
 @pytest.mark.parametrize("targets", [[3], [3] * 6], ids=["one image", "one class"])
@@ -172,52 +105,6 @@ def test_the_summary_is_plain_and_complete() -> None:
     assert summary["steps"] == len(summary["losses"]) == 2
     assert summary["parameters"] == fitted.parameters > 0
     assert summary["selection"]["heads"].keys() == {"0", "1"}
-
-
-@pytest.mark.parametrize(
-    ("values", "field"),
-    [
-        ({"rank": 0}, "rank"),
-        ({"fc1_fraction": 2}, "fc1_fraction"),
-        ({"fc1_fraction": 0}, "fc1_fraction"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"learning_rate": float("inf")}, "learning_rate"),
-        ({"learning_rate": "fast"}, "learning_rate"),
-        ({"heads": 0}, "heads"),
-        ({"mode": "loose"}, "mode"),
-        ({"rnak": 8}, "rnak"),
-        ({"augmentation": {"crop": 0}}, "augmentation.crop"),
-    ],
-)
-def test_a_wrong_config_is_refused_by_field(values: dict[str, object], field: str) -> None:
-    with pytest.raises(InvalidConfig) as caught:
-        parse_config("lorsu", values)
-    assert [name for name, _ in caught.value.problems] == [field]
-    assert field in str(caught.value)
-
-
-def test_a_config_keeps_what_it_is_given_and_fills_in_the_rest() -> None:
-    config = parse_config("lorsu", {"rank": 8})
-    assert config.rank == 8
-    assert config.heads == LorsuConfig().heads
-    assert LorsuConfig.model_validate_json(config.model_dump_json()) == config
-
-
-def test_an_unknown_method_is_an_error_with_its_name() -> None:
-    with pytest.raises(UnknownMethod, match="'lora'"):
-        parse_config("lora", {})
-    with pytest.raises(UnknownMethod, match="lorsu"):
-        config_schema("lora")
-
-
-def test_every_setting_says_what_it_is_and_where_it_ends() -> None:
-    for method in METHODS:
-        schema = config_schema(method)
-        assert schema["additionalProperties"] is False
-        for name, field in schema["properties"].items():
-            assert field.get("description"), name
-            bounded = {"minimum", "exclusiveMinimum", "enum", "$ref"} & field.keys()
-            assert bounded, name
 
 
 def test_the_authors_config_is_theirs() -> None:

@@ -1,0 +1,116 @@
+"""What all methods have in common: a config that says what may move and how, and the fit itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editing.fewshot import EditTask
+from editing.importance import mean_gradients, spread_classes
+from editing.objective import Objective
+from editing.parametrize import Forms, parametrise
+from editing.progress import Progress, silent
+from editing.selection import Selection
+from editing.trainer import GuardTerm, History, train
+from editing.training_config import TrainingConfig
+from editing.vision import VisionFunction
+from encoder.clip import Encoder
+from encoder.deltas import Delta
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be edited, and by what it is pulled.
+
+    gradients   the task's mean gradients of the weights of these names, computed when it is called;
+                raises VanishingGradient
+    """
+
+    encoder: Encoder
+    gradients: Callable[[Sequence[str]], Mapping[str, Tensor]]
+
+
+class MethodConfig(TrainingConfig, ABC):
+    """A method: its numbers, and what it lets move."""
+
+    @abstractmethod
+    def select(self, subject: Subject) -> Selection:
+        """What may move for one update. Raises VanishingGradient."""
+
+    @property
+    @abstractmethod
+    def forms(self) -> Forms:
+        """How it moves, with the peak step sizes of a job of ordinary size."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit hands back: `deltas` by parameter name, and how they came about.
+
+    `parameters` counts the numbers that were trained, `summary` is JSON-able.
+    """
+
+    deltas: dict[str, Delta]
+    history: History
+    selection: Selection
+
+    @property
+    def parameters(self) -> int:
+        return sum(delta.parameters for delta in self.deltas.values())
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        return {
+            "steps": self.history.steps,
+            "stopped_early": self.history.stopped_early,
+            "losses": list(self.history.losses),
+            "parameters": self.parameters,
+            "selection": self.selection.summary(),
+        }
+
+
+def fit(
+    encoder: Encoder,
+    task: EditTask,
+    config: MethodConfig,
+    *,
+    seed: int,
+    progress: Progress = silent,
+) -> Fit:
+    """Fit one edit on top of `encoder`, which is left untouched. Same inputs, same bytes.
+
+    Raises VanishingGradient, LossDiverged, and whatever `progress` raises.
+    """
+    vision = VisionFunction(encoder, precision=config.precision)
+    objective = Objective(encoder, task, config)
+
+    def gradients(names: Sequence[str]) -> Mapping[str, Tensor]:
+        return mean_gradients(
+            vision,
+            names,
+            objective,
+            task.pixels,
+            order=spread_classes(task.targets),
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+
+    selection = config.select(Subject(encoder, gradients))
+    generator = torch.Generator().manual_seed(seed)
+    forms = config.forms.at_pace(config.rate_for(len(task)))
+    edited = parametrise(vision, selection, forms, generator=generator)
+    history = train(
+        edited,
+        task,
+        config,
+        objective=objective,
+        guard=GuardTerm(encoder, task, config, generator),
+        generator=generator,
+        progress=progress,
+    )
+    return Fit(edited.extract(), history, selection)
