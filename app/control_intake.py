@@ -1,4 +1,4 @@
-"""Takes the images of control sets in."""
+"""Takes the images of control sets in, to be classified or asked about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app.errors import FieldInvalid
+from app.control_questions import Asked, add_questions, read_questions
+from app.errors import FieldInvalid, VlmNeeded
 from app.image_keeping import write_with_images
 from app.schemas.control_sets import ControlImagesAdded, ControlSetDetail
 from app.services import Services
@@ -21,37 +22,48 @@ from registry.control_sets import (
 )
 
 IMAGES_LIMIT = 1000
-FIELDS = frozenset({"label"})
+FIELDS = frozenset({"label", "question", "answer", "option"})
+OBJECTS = frozenset({"question"})
 
 
 @dataclass(frozen=True)
 class ControlUpload:
-    """Images of one request and the label of each, if they have labels."""
+    """Images of one request and the label of each, if they have labels; or the questions that are
+    asked about them, and then they are not classified."""
 
     images: tuple[bytes, ...]
     labels: tuple[str | None, ...]
+    asked: tuple[Asked, ...] = ()
 
 
 async def read_control_upload(request: Request) -> ControlUpload:
-    """The images in a request's body. Raises what `read_upload` raises, and `FieldInvalid`."""
-    upload = await read_upload(request, FIELDS, images_limit=IMAGES_LIMIT)
+    """The images in a request's body. Raises what `read_upload` and `read_questions` raise."""
+    upload = await read_upload(request, FIELDS, images_limit=IMAGES_LIMIT, may_be_objects=OBJECTS)
     if not upload.images:
         raise FieldInvalid("image", "at least one image is needed")
-    return ControlUpload(upload.images, upload.for_each("label", len(upload.images)))
+    asked = read_questions(upload)
+    return ControlUpload(upload.images, upload.for_each("label", len(upload.images)), asked)
 
 
 def add_images(services: Services, name: str, upload: ControlUpload) -> ControlImagesAdded:
-    """Adds all images or none; they were checked before. Raises whatever `add_control_images`
-    raises."""
+    """Adds all images, or all questions about them, or none; they were checked before.
+
+    Raises `VlmNeeded`, and whatever `add_control_images` and `add_control_questions` raise.
+    """
+    if upload.asked and services.settings.vlm_source is None:
+        raise VlmNeeded("to ask a control set's questions")
 
     def write(session: Session, digests: list[str]) -> ControlImagesAdded:
-        new = [
-            NewControlImage(image_sha256=digest, label=label)
-            for digest, label in zip(digests, upload.labels, strict=True)
-        ]
-        added = add_control_images(session, name, new)
+        if upload.asked:
+            count, added = len(upload.asked), add_questions(session, name, upload.asked, digests)
+        else:
+            new = [
+                NewControlImage(image_sha256=digest, label=label)
+                for digest, label in zip(digests, upload.labels, strict=True)
+            ]
+            count, added = len(new), add_control_images(session, name, new)
         return ControlImagesAdded(
-            added=added, duplicates=len(new) - added, control_set=describe(session, name)
+            added=added, duplicates=count - added, control_set=describe(session, name)
         )
 
     return write_with_images(services.engine, services.store, upload.images, write)

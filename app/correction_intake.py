@@ -7,6 +7,7 @@ refused, those that nothing else names are removed again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,31 +15,38 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app.base_row import base_digest_of
-from app.errors import FieldInvalid
+from app.errors import FieldInvalid, VlmNeeded
 from app.image_keeping import write_with_images
 from app.services import Services
 from app.uploads import IMAGES_LIMIT, Upload, read_upload
+from registry.captions import implied_caption
 from registry.errors import ArtifactMissing, PredictionMissing
 from registry.label_sets import find_label_set
 from registry.labels import normalise_label
 from registry.matching import NewCorrection
 from registry.predictions import get_prediction
+from registry.questions import normalise_answer, normalise_question
 from registry.session import reading
 from registry.submissions import Submission, submit
 from registry.tables import Prediction
 
 FIELDS = frozenset({"label", "label_set", "predicted", "prediction", "note", "replace"})
+ANSWERS = ("question", "answer", "wrong_answer")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One correction as it was sent; ``prediction`` is the id of the answer that was wrong."""
+    """One correction as it was sent; ``prediction`` is the id of the answer that was wrong. Without
+    a label, the answer to the question implies what the encoder learns to call the image."""
 
-    label: str
+    label: str | None
     image: bytes | None
     prediction: str | None
     predicted: str | None
     note: str | None
+    question: str = ""
+    answer: str | None = None
+    wrong_answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Resolved:
 
 async def read_batch(request: Request) -> Batch:
     """The corrections in a request's body. Raises what `read_upload` raises, and `FieldInvalid`."""
-    upload = await read_upload(request, FIELDS)
+    upload = await read_upload(request, FIELDS.union(ANSWERS))
     in_query = Upload((), {"replace": tuple(request.query_params.getlist("replace"))})
     predictions = upload.texts("prediction")
     count = len(upload.images) or len(predictions)
@@ -74,23 +82,39 @@ async def read_batch(request: Request) -> Batch:
         raise FieldInvalid("image", "at least one image, or the id of a prediction, is needed")
     if count > IMAGES_LIMIT:  # each brings an image, as if it had been sent
         raise FieldInvalid("prediction", f"{count} predictions; {IMAGES_LIMIT} at most")
+    answered = [upload.for_each(name, count) for name in ANSWERS]
+    _check_answered(answered)
     labels = upload.for_each("label", count)
-    if labels[0] is None:
-        raise FieldInvalid("label", "the correct label is needed")
+    if labels[0] is None and answered[0][0] is None:
+        raise FieldInvalid("label", "the correct label is needed, or a question and its answer")
     columns = zip(
         labels,
         upload.images or [None] * count,
         upload.for_each("prediction", count, once_for_all=count == 1),
         upload.for_each("predicted", count),
         upload.for_each("note", count),
+        *answered,
         strict=True,
     )
     items = tuple(
-        Item(str(label), image, prediction, predicted, note)
-        for label, image, prediction, predicted, note in columns
+        Item(label, image, prediction, predicted, note, question or "", answer, wrong)
+        for label, image, prediction, predicted, note, question, answer, wrong in columns
     )
     replace = upload.flag("replace") or in_query.flag("replace")
     return Batch(items, upload.text("label_set"), replace)
+
+
+def _check_answered(answered: Sequence[tuple[str | None, ...]]) -> None:
+    questions, answers, wrong_answers = (column[0] for column in answered)
+    if questions is None:
+        for name, given in (("answer", answers), ("wrong_answer", wrong_answers)):
+            if given is not None:
+                raise FieldInvalid(name, "it belongs to a question, and there is none")
+    elif answers is None:
+        raise FieldInvalid("answer", "the right answer to the question is needed")
+    else:
+        for question in answered[0]:
+            normalise_question(question or "")  # an empty one would be none
 
 
 def accept(services: Services, batch: Batch) -> Submission:
@@ -103,7 +127,7 @@ def accept(services: Services, batch: Batch) -> Submission:
         for index, item in enumerate(_with_predictions_written(services, batch))
     ]
     for one in resolved:
-        normalise_label(one.item.label)
+        _check_learnable(services, one.item)
     now = datetime.now(UTC)
 
     def write(session: Session, digests: list[str]) -> Submission:
@@ -122,6 +146,19 @@ def accept(services: Services, batch: Batch) -> Submission:
 
     images = [one.image for one in resolved]
     return write_with_images(services.engine, services.store, images, write)
+
+
+def _check_learnable(services: Services, item: Item) -> None:
+    """Raises `LabelInvalid`, `QuestionInvalid`, `VlmNeeded`."""
+    if item.label is not None:
+        normalise_label(item.label)
+    elif services.settings.vlm_source is None:
+        answer = normalise_answer(item.answer or "")
+        if implied_caption(normalise_question(item.question), answer, item.wrong_answer) is None:
+            raise VlmNeeded(
+                f"the answer {answer[:60]!r} implies no caption, so that only the likelihood of the"
+                " right answer could teach it (send the correct label along): this"
+            )
 
 
 def _with_predictions_written(services: Services, batch: Batch) -> tuple[Item, ...]:
@@ -161,7 +198,7 @@ def _new_correction(
     if one.prediction is not None:
         predicted = predicted or one.prediction.answer[0]["label"]
         if label_set is None:
-            label_set = _set_of(session, one.prediction, one.item.label)
+            label_set = _set_of(session, one.prediction, one.item.label or "")
         vocabulary = one.prediction.vocabulary if label_set is None else None
     return NewCorrection(
         image_sha256=digest,
@@ -170,10 +207,13 @@ def _new_correction(
         vocabulary=vocabulary,
         predicted=predicted,
         note=one.item.note,
+        question=one.item.question,
+        answer=one.item.answer,
+        wrong_answer=one.item.wrong_answer,
     )
 
 
 def _set_of(session: Session, prediction: Prediction, label: str) -> str | None:
     """The label set that was asked about, if the correct label stands in it."""
     known = find_label_set(session, prediction.label_set) if prediction.label_set else None
-    return known.name if known and normalise_label(label) in known.labels else None
+    return known.name if known and label and normalise_label(label) in known.labels else None

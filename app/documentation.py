@@ -79,14 +79,28 @@ _CORRECTION = {
     "note": TEXTS,
     "replace": {"type": "boolean", "default": False},
 }
+_QUESTIONED = {"question": TEXTS, "answer": TEXTS, "wrong_answer": TEXTS}
+_QUESTION_OBJECT: dict[str, Any] = {
+    "type": "object",
+    "required": ["question"],
+    "properties": {"question": TEXT, "answer": TEXT, "options": TEXTS},
+}
 CORRECTIONS_BODY = _body(
     "image",
-    {"label": TEXTS, **_CORRECTION},
-    {"labels": TEXTS, **_CORRECTION},
+    {"label": TEXTS, **_CORRECTION, **_QUESTIONED},
+    {"labels": TEXTS, **_CORRECTION, **_QUESTIONED},
     {"images": [PIXEL], "labels": ["yield"], "predicted": ["stop"], "note": "partly covered"},
 )
 CONTROL_IMAGES_BODY = _body(
-    "image", {"label": TEXTS}, {"labels": TEXTS}, {"images": [PIXEL], "labels": ["stop"]}
+    "image",
+    {"label": TEXTS, "question": TEXTS, "answer": TEXTS, "option": TEXTS},
+    {"labels": TEXTS, "questions": {"type": "array", "items": _QUESTION_OBJECT}},
+    {
+        "images": [PIXEL],
+        "questions": [
+            {"question": "What is this?", "answer": "a cup", "options": ["a cup", "a hat"]}
+        ],
+    },
 )
 
 PROBLEM: dict[str, Any] = {

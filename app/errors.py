@@ -8,6 +8,7 @@ AppError
 ├── NotReady                 the service cannot answer yet, and says why
 │   └── ReplicaBehind        it answers, but not with the version that it should
 ├── NoAnswerInTime           something that the answer depends on takes too long
+├── VlmNeeded                what was sent takes a model that this service has not
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
     └── SettingsInvalid · DeviceUnavailable · EncoderLost
@@ -98,6 +99,14 @@ class ReplicaBehind(NotReady):
             f"version {should_serve} should be served, and version {serves} has been served instead"
             f" for {seconds:.0f} s: {why}"
         )
+
+
+class VlmNeeded(AppError):
+    """What was sent could never be used; ``what`` completes the sentence."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} takes a vision-language model, and EMEND_VLM is none")
 
 
 class NoAnswerInTime(AppError):

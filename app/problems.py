@@ -69,6 +69,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     stored.LabelInvalid: Problem(422, "label-invalid", "A label is not valid"),
     stored.LabelDuplicate: Problem(422, "label-duplicate", "A label stands twice in a list"),
     stored.LabelOutsideSet: Problem(422, "label-outside-set", "A label is outside its set"),
+    stored.QuestionInvalid: Problem(422, "question-invalid", "A question or answer is not valid"),
     stored.CursorInvalid: Problem(422, "cursor-invalid", "The cursor is not valid"),
     stored.Invalid: Problem(422, "value-invalid", "A value is not valid"),
     # what is not there
@@ -80,10 +81,17 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     stored.PredictionMissing: Problem(404, "prediction-unknown", "No such prediction is kept"),
     stored.NotFound: Problem(404, "not-found", "Not found"),
     # what the present state does not allow
-    stored.CorrectionConflict: Problem(409, "correction-conflict", "The image has another label"),
+    stored.CorrectionConflict: Problem(
+        409, "correction-conflict", "The image has another label or answer"
+    ),
     stored.ControlImageConflict: Problem(
         409, "control-image-conflict", "The control image has another label"
     ),
+    stored.ControlQuestionConflict: Problem(
+        409, "control-question-conflict", "The control question has another answer"
+    ),
+    stored.LabelSetNeeded: Problem(409, "label-set-needed", "The control set has no label set"),
+    mine.VlmNeeded: Problem(409, "vlm-needed", "It takes a vision-language model"),
     stored.LabelsInUse: Problem(409, "labels-in-use", "Control images have these labels"),
     stored.PromotionConflict: Problem(409, "promotion-conflict", "Another version became live"),
     mine.LiveMoved: Problem(409, "promotion-conflict", "Another version became live"),

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Never, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -34,12 +34,17 @@ PLURALS = {
     "labels": "label",
     "templates": "template",
     "predictions": "prediction",
+    "questions": "question",
+    "answers": "answer",
+    "options": "option",
+    "wrong_answers": "wrong_answer",
 }
 DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.ASCII | re.IGNORECASE)
 NUL_ESCAPED = rb"\u0000"
 WITHOUT_NUL = "text may not hold the NUL character"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
+PLAIN = "plain values were expected, not null, lists or objects"
 SMALL = 64 * 1024  # bytes of JSON; parsing so many takes about a millisecond
 Value = str | int | float | bool
 Parsed = TypeVar("Parsed")
@@ -47,10 +52,12 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Upload:
-    """Images as they were sent and every other field's values, by singular name."""
+    """Images as they were sent and every other field's values, by singular name; ``objects`` are
+    those of a field of JSON that holds a list of objects."""
 
     images: tuple[bytes, ...]
     fields: Mapping[str, tuple[Value, ...]]
+    objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Every value of a field of text. Raises `FieldInvalid` for anything but text."""
@@ -70,17 +77,17 @@ class Upload:
         return texts[0] if texts else None
 
     def for_each(
-        self, name: str, count: int, *, once_for_all: bool = True
+        self, name: str, count: int, *, once_for_all: bool = True, of: str = "images"
     ) -> tuple[str | None, ...]:
-        """A field's text for each of ``count`` images: given once for all of them, once an image,
-        or not at all (None)."""
+        """A field's text for each of ``count`` images, or of whatever there are so many: given once
+        for all of them, once for each, or not at all (None)."""
         texts = self.texts(name)
         if not texts:
             return (None,) * count
         if len(texts) == 1 and once_for_all:
             return texts * count
         if len(texts) != count:
-            raise FieldInvalid(name, f"given {len(texts)} times for {count} images")
+            raise FieldInvalid(name, f"given {len(texts)} times for {count} {of}")
         return texts
 
     def one(self, name: str) -> Value | None:
@@ -111,17 +118,24 @@ class Upload:
 
 
 async def read_upload(
-    request: Request, allowed: frozenset[str], *, images_limit: int = IMAGES_LIMIT
+    request: Request,
+    allowed: frozenset[str],
+    *,
+    images_limit: int = IMAGES_LIMIT,
+    may_be_objects: frozenset[str] = frozenset(),
 ) -> Upload:
     """The request's images and fields.
 
     Raises `UnsupportedMediaType`, `JsonInvalid`, `BodyTooLarge`, and `FieldInvalid` for an unknown
-    field or for too many images.
+    field, for objects in a field that has none, or for too many images.
     """
     upload = await _read(request)
-    for name in upload.fields:
+    for name in (*upload.fields, *upload.objects):
         if name not in allowed:
             raise FieldInvalid(name, f"unknown field; known: {', '.join(sorted(allowed))}")
+    for name in upload.objects:
+        if name not in may_be_objects:
+            raise FieldInvalid(name, PLAIN)
     if len(upload.images) > images_limit:
         raise FieldInvalid("image", f"{len(upload.images)} images; {images_limit} at most")
     return upload
@@ -160,14 +174,22 @@ def _upload_from_json(body: bytes) -> Upload:
         raise JsonInvalid("an object was expected")
     images: list[bytes] = []
     fields: dict[str, tuple[Value, ...]] = {}
+    objects: dict[str, tuple[Mapping[str, Any], ...]] = {}
     for sent_name, value in content.items():
         name = PLURALS.get(sent_name, str(sent_name))
+        if name != "image" and _is_list_of_objects(value):
+            objects[name] = objects.get(name, ()) + tuple(value)
+            continue
         values = _values(name, value)
         if name == "image":
             images += [_image_from_uri(item, index) for index, item in enumerate(values)]
         elif values:
             fields[name] = fields.get(name, ()) + values
-    return Upload(tuple(images), fields)
+    return Upload(tuple(images), fields, objects)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def _values(name: str, value: Any) -> tuple[Value, ...]:
@@ -175,7 +197,7 @@ def _values(name: str, value: Any) -> tuple[Value, ...]:
     values = value if isinstance(value, list) else [value] if value is not None else []
     for item in values:
         if not isinstance(item, str | int | float | bool):
-            raise FieldInvalid(name, "plain values were expected, not null, lists or objects")
+            raise FieldInvalid(name, PLAIN)
     return tuple(values)
 
 

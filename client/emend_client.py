@@ -105,6 +105,32 @@ class EmendClient:
                 "POST", f"/control-sets/{name}/images", files=_files(images[part]), data=data
             )
 
+    def ask_control_set(
+        self,
+        name: str,
+        images: Sequence[bytes],
+        questions: Sequence[str],
+        *,
+        answers: Sequence[str] | None = None,
+        options: Sequence[str] | None = None,
+        budget: float | None = None,
+    ) -> None:
+        """Have a control set ask one question about each image, with the answers that are expected
+        and the options that all of them are chosen from, where there are any. A set that is not
+        there yet is made, with this budget and without a label set."""
+        if not any(one["name"] == name for one in self.get("/control-sets")["control_sets"]):
+            self.request("PUT", f"/control-sets/{name}", json={"budget": budget})
+        for start in range(0, len(images), IMAGES_PER_REQUEST):
+            part = slice(start, start + IMAGES_PER_REQUEST)
+            data: dict[str, Any] = {"question": list(questions[part])}
+            if answers is not None:
+                data["answer"] = list(answers[part])
+            if options is not None:
+                data["option"] = list(options)
+            self.request(
+                "POST", f"/control-sets/{name}/images", files=_files(images[part]), data=data
+            )
+
     def classify(
         self,
         images: Sequence[bytes],
@@ -134,24 +160,33 @@ class EmendClient:
     def correct(
         self,
         images: Sequence[bytes],
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         *,
         label_set: str | None = None,
         predicted: Sequence[str] | None = None,
+        question: str | None = None,
+        answer: str | Sequence[str] | None = None,
+        wrong_answer: str | Sequence[str] | None = None,
     ) -> list[str]:
-        """Send corrections. Returns the ids of the edit jobs that took them, without repeats."""
+        """Send corrections: of labels, or of answers to a question, which are one for all images or
+        one an image. Returns the ids of the edit jobs that took them, without repeats."""
         jobs: dict[str, None] = {}
+        columns = {
+            "label": labels,
+            "predicted": predicted,
+            "answer": answer,
+            "wrong_answer": wrong_answer,
+        }
+        once = {"label_set": label_set, "question": question}
         for start in range(0, len(images), IMAGES_PER_REQUEST):
-            part = slice(start, start + IMAGES_PER_REQUEST)
-            data: dict[str, Any] = {"label": list(labels[part])}
-            if label_set is not None:
-                data["label_set"] = label_set
-            if predicted is not None:
-                data["predicted"] = list(predicted[part])
-            answer = _object(
-                self.request("POST", "/corrections", files=_files(images[part]), data=data)
-            )
-            jobs[answer["edit_job"]["id"]] = None
+            data: dict[str, Any] = {name: text for name, text in once.items() if text is not None}
+            for name, column in columns.items():
+                if column is not None:
+                    own = slice(start, start + IMAGES_PER_REQUEST)
+                    data[name] = column if isinstance(column, str) else list(column[own])
+            files = _files(images[start : start + IMAGES_PER_REQUEST])
+            answered = _object(self.request("POST", "/corrections", files=files, data=data))
+            jobs[answered["edit_job"]["id"]] = None
         return list(jobs)
 
     def events(self, job: str) -> Iterator[Json]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from registry.control_sets import get_control_set, refuse_unkept
 from registry.errors import ControlQuestionConflict
 from registry.questions import (
-    chosen_option,
+    among,
     normalise_answer,
     normalise_options,
     normalise_question,
@@ -34,11 +34,11 @@ class NewControlQuestion:
 
 
 def checked_question(new: NewControlQuestion) -> NewControlQuestion:
-    """Normalised, its answer as the options spell it. Raises QuestionInvalid."""
+    """Normalised. Raises QuestionInvalid, also for an answer that is not among the options."""
     options = None if new.options is None else normalise_options(new.options)
     answer = None if new.answer is None else normalise_answer(new.answer)
     if answer is not None and options is not None:
-        answer = chosen_option(answer, options)
+        answer = among(answer, options)
     return replaced(new, question=normalise_question(new.question), answer=answer, options=options)
 
 

@@ -6,12 +6,13 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 
-from registry.errors import QuestionInvalid
+from registry.errors import LabelDuplicate, LabelInvalid, QuestionInvalid
+from registry.labels import normalise_labels
 
 MAX_QUESTION = 4000
 """Characters, after normalisation."""
 MAX_ANSWER = 1000
-"""Characters of an answer or an option."""
+"""Characters of an answer; an option is as long as a label at most."""
 MIN_OPTIONS, MAX_OPTIONS = 2, 64
 _UNSTORABLE = {"Cc", "Cs"}
 _BLANK = {"Cf", "Zs", "Zl", "Zp"}
@@ -28,25 +29,23 @@ def normalise_answer(text: str, part: str = "answer") -> str:
 
 
 def normalise_options(texts: Sequence[str]) -> list[str]:
-    """2 to 64, each normalised, in order; no two may be one answer. Raises QuestionInvalid."""
+    """2 to 64, each as labels are normalised, in order, no two the same. Raises QuestionInvalid."""
     if not MIN_OPTIONS <= len(texts) <= MAX_OPTIONS:
         reason = f"must be {MIN_OPTIONS} to {MAX_OPTIONS}, not {len(texts)}"
         raise QuestionInvalid("options", reason)
-    options = [normalise_answer(text, "option") for text in texts]
-    seen: set[str] = set()
-    for option in options:
-        if answer_key(option) in seen:
-            raise QuestionInvalid("option", f"{option[:60]!r} stands twice")
-        seen.add(answer_key(option))
-    return options
+    try:
+        return normalise_labels(texts)
+    except LabelInvalid as refusal:
+        raise QuestionInvalid("option", refusal.reason) from refusal
+    except LabelDuplicate as refusal:
+        raise QuestionInvalid("option", f"{refusal.label[:60]!r} stands twice") from refusal
 
 
-def chosen_option(answer: str, options: Sequence[str]) -> str:
-    """The option that an answer means. Raises QuestionInvalid when it means none of them."""
-    for option in options:
-        if answer_key(option) == answer_key(answer):
-            return option
-    raise QuestionInvalid("answer", f"{answer[:60]!r} is not among the options")
+def among(answer: str, options: Sequence[str]) -> str:
+    """The answer, which must be one of the options. Raises QuestionInvalid."""
+    if answer not in options:
+        raise QuestionInvalid("answer", f"{answer[:60]!r} is not among the options")
+    return answer
 
 
 def answer_key(answer: str) -> str:

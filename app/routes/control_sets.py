@@ -43,7 +43,9 @@ def define_control_set(
 async def add_control_set_images(
     name: str, request: Request, services: ServicesOf
 ) -> ControlImagesAdded:
-    """Adds images to a control set, all or none, labelled or not."""
+    """Adds images to a control set, all or none, labelled or not; or questions about them, answered
+    or not. One image may be asked several questions, one question about several images; else each
+    is asked about the image in its place."""
     upload = await read_control_upload(request)
     await services.check(upload.images)
     async with services.write_slots:

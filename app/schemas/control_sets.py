@@ -12,26 +12,30 @@ from registry.tables import ControlSet
 
 
 class ControlSetRequest(BaseModel):
-    """``budget``: accuracy points the set may lose, or percent of answers that may flip where its
-    images have no labels; null means the service's own."""
+    """``label_set``: what its images are classified as; null for a set that only asks questions.
+    ``budget``: points of accuracy, or of right answers, that the set may lose, or percent of
+    answers that may flip where nobody said what is right; null means the service's own."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"label_set": "everyday", "budget": 0.5}]},
     )
 
-    label_set: str
+    label_set: str | None = None
     budget: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
 
 
 class ControlSetDetail(BaseModel):
-    """``images`` counts its images, ``labelled`` those that have a label."""
+    """``images`` counts the images that are classified, ``labelled`` those that have a label,
+    ``questions`` the questions asked about images, ``answered`` those whose answer is known."""
 
     name: str
-    label_set: str
+    label_set: str | None
     budget: float | None
     images: int
     labelled: int
+    questions: int
+    answered: int
     created_at: datetime
 
     @classmethod
@@ -43,6 +47,8 @@ class ControlSetDetail(BaseModel):
             budget=row.budget,
             images=counts.images,
             labelled=counts.labelled,
+            questions=counts.questions,
+            answered=counts.answered,
             created_at=row.created_at,
         )
 
@@ -54,7 +60,8 @@ class ControlSetList(BaseModel):
 
 
 class ControlImagesAdded(BaseModel):
-    """What became of the images of one request; a duplicate was in the set before."""
+    """What became of the images of one request, or of the questions about them; a duplicate was in
+    the set before."""
 
     added: int
     duplicates: int

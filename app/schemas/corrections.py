@@ -12,7 +12,8 @@ from registry.tables import Correction
 
 
 class CorrectionReceipt(BaseModel):
-    """``duplicate`` names the earlier correction of the same image with the same label."""
+    """``duplicate`` names the earlier correction of the same image with the same label, or with the
+    same answer to the same question."""
 
     id: str
     status: Literal["accepted", "duplicate"]
@@ -47,7 +48,8 @@ class CorrectionsAccepted(BaseModel):
 
 class CorrectionDetail(BaseModel):
     """``state``: pending, running, applied, rejected, failed, cancelled, superseded or forgotten.
-    ``before`` and ``after`` are the answers of the encoder before and after its edit job."""
+    ``before`` and ``after`` are the answers of the encoder before and after its edit job. ``label``
+    is "" where the right ``answer`` to the ``question`` does not say what the image shows."""
 
     id: str
     state: str
@@ -55,6 +57,9 @@ class CorrectionDetail(BaseModel):
     label_set: str | None
     predicted: str | None
     note: str | None
+    question: str | None
+    answer: str | None
+    wrong_answer: str | None
     image_sha256: str | None
     edit_job: str
     superseded_by: str | None
@@ -73,6 +78,9 @@ class CorrectionDetail(BaseModel):
             label_set=row.label_set,
             predicted=row.predicted,
             note=row.note,
+            question=row.question or None,
+            answer=row.answer,
+            wrong_answer=row.wrong_answer,
             image_sha256=row.image_sha256,
             edit_job=row.edit_job_id,
             superseded_by=row.superseded_by,

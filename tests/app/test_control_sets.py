@@ -71,7 +71,7 @@ def test_a_label_of_a_control_image_stays_in_its_label_set(with_labels: RunningS
         ('{"label_set": "nowhere"}', 404),
         ('{"label_set": "nowhere", "budget": -1}', 422),
         ('{"label_set": "nowhere", "budget": NaN}', 422),
-        ('{"budget": 1}', 422),
+        ('{"label_set": 1}', 422),
     ],
 )
 def test_a_bad_control_set_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -246,3 +247,71 @@ def test_an_unknown_correction_is_not_found(shared_service: RunningService, path
 @pytest.mark.parametrize("query", ["cursor=nonsense", "limit=0", "limit=many"])
 def test_a_bad_page_is_refused(shared_service: RunningService, query: str) -> None:
     problem_of(shared_service.http.get(f"/corrections?{query}"), 422)
+
+
+def _answer(service: RunningService, **said: Any) -> httpx.Response:
+    return service.http.post("/corrections", files={"image": picture(1)}, data=said)
+
+
+def test_an_answer_to_a_question_is_a_correction(service: RunningService) -> None:
+    service.correct(picture(1), "animal")
+    said = {"question": "What is this?", "answer": "a fox", "wrong_answer": "a dog"}
+    made = _answer(service, **said)
+    assert made.status_code == 202
+    [receipt] = made.json()["corrections"]
+    found = service.http.get(f"/corrections/{receipt['id']}").json()
+    assert {name: found[name] for name in said} == said
+    assert (found["label"], found["predicted"]) == ("a fox", "a dog")
+    assert _answer(service, **said).json()["corrections"][0]["duplicate_of"] == receipt["id"]
+    problem = problem_of(_answer(service, **{**said, "answer": "a cat"}), 409)
+    assert problem["errors"][0]["earlier_id"] == receipt["id"]
+    assert problem["errors"][0]["question"] == "What is this?"
+    replaced = _answer(service, **{**said, "answer": "a cat"}, replace="true")
+    assert replaced.json()["corrections"][0]["status"] == "accepted"
+    labels = service.http.get("/corrections").json()["corrections"]
+    assert [one["question"] for one in labels] == ["What is this?", "What is this?", None]
+
+
+def test_answers_come_once_an_image_or_once_for_all(service: RunningService) -> None:
+    images = [data_uri(picture(seed)) for seed in range(2)]
+    content = {"images": images, "question": "What is this?", "answers": ["a fox", "a dog"]}
+    made = service.http.post("/corrections", json=content).json()["corrections"]
+    found = [service.http.get(f"/corrections/{one['id']}").json()["answer"] for one in made]
+    assert found == ["a fox", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"answer": "a fox"}, "answer: it belongs to a question"),
+        ({"label": "fox", "wrong_answer": "dog"}, "wrong_answer: it belongs to a question"),
+        ({"question": "What is this?"}, "answer: the right answer"),
+        ({"question": " ", "answer": "a fox"}, "the question is empty"),
+        ({"question": "?" * 4001, "answer": "a fox"}, "has 4001 characters"),
+        ({"question": "What is this?", "answer": " "}, "the answer is empty"),
+        ({"question": "What is this?", "answer": "a", "wrong_answer": "A."}, "is the right one"),
+    ],
+)
+def test_an_answer_that_teaches_nothing_is_refused(
+    shared_service: RunningService, said: dict[str, str], told: str
+) -> None:
+    assert told in problem_of(_answer(shared_service, **said), 422)["detail"]
+
+
+def test_no_caption_and_no_model_leave_nothing_to_learn(service: RunningService) -> None:
+    said = {"question": "Is this a fox?", "answer": "no", "wrong_answer": "yes"}
+    problem = problem_of(_answer(service, **said), 409)
+    assert problem["type"].endswith("vlm-needed")
+    assert "EMEND_VLM is none" in problem["detail"]
+    assert "likelihood" in problem["detail"]
+    assert _rows(service) == 0
+    assert _answer(service, **said, label="dog").status_code == 202
+
+
+def test_with_a_model_an_answer_needs_no_caption(tmp_path: Path, tiny_encoder: Path) -> None:
+    settings = {"vlm": "somewhere", "vlm_load": "lazy"}
+    with running_service(tmp_path / "data", tiny_encoder, **settings) as service:
+        made = _answer(service, question="Is this a fox?", answer="no", wrong_answer="yes")
+        assert made.status_code == 202
+        found = service.http.get(f"/corrections/{made.json()['corrections'][0]['id']}").json()
+        assert (found["label"], found["answer"]) == ("", "no")

@@ -48,7 +48,7 @@ def _ask(memory: Memory, *asked: tuple[str, str, str | None, list[str] | None]) 
 def test_several_questions_may_be_asked_about_one_image(asking: Memory) -> None:
     added = _ask(
         asking,
-        ("one", "What is this?", "FOX", ["fox", "dog"]),
+        ("one", "What is this?", "fox ", ["fox", "dog"]),
         ("one", "Is this a fox?", None, None),
         ("two", "What is this?", "a dog", None),
     )

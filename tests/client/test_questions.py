@@ -1,0 +1,51 @@
+"""What the client sends about questions, taken in by a service that names a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client import EmendClient
+from tests.support.service import RunningService, picture, running_service
+from tests.support.tiny_encoder import tiny_folder
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[EmendClient]:
+    encoder = tiny_folder(tmp_path / "encoder")
+    settings = {"vlm": "somewhere", "vlm_load": "lazy"}
+    with running_service(tmp_path / "data", encoder, **settings) as service:
+        yield _client_of(service)
+
+
+def _client_of(service: RunningService) -> EmendClient:
+    client = EmendClient("http://service")
+    client.http.close()
+    client.http = service.http
+    return client
+
+
+def test_answers_are_sent_one_an_image(client: EmendClient) -> None:
+    [job] = client.correct(
+        [picture(1), picture(2)], question="What is this?", answer=["a fox", "a dog"],
+        wrong_answer="a cat",
+    )  # fmt: skip
+    ids = client.get(f"/edit-jobs/{job}")["corrections"]
+    sent = [client.get(f"/corrections/{one}") for one in ids]
+    assert [(one["answer"], one["wrong_answer"]) for one in sent] == [
+        ("a fox", "a cat"),
+        ("a dog", "a cat"),
+    ]
+    client.correct([picture(1)], ["animal"])
+    assert client.get("/corrections")["corrections"][0]["question"] is None
+
+
+def test_a_control_set_asks_what_the_client_says(client: EmendClient) -> None:
+    images = [picture(1), picture(2)]
+    questions, options = ["What is this?", "And this?"], ["a cup", "a hat"]
+    client.ask_control_set("quiz", images, questions, answers=options, options=options, budget=1)
+    client.ask_control_set("quiz", images[:1], ["Is it red?"])
+    found = client.get("/control-sets/quiz")
+    assert (found["questions"], found["answered"], found["budget"]) == (3, 2, 1)
