@@ -10,6 +10,9 @@ from app.base_row import live_promotion_of
 from app.schemas.adapters import AdapterDetail, AdapterPage
 from app.services import Services
 from app.uploads import version_of
+from encoder.adapter import Adapter, adapter_digest
+from encoder.pool import BASE_VERSION
+from encoder.vlm.hf_deltas import hf_deltas
 from registry.adapters import correction_counts, get_adapter, list_adapters
 from registry.promotions import find_live_promotion, promotions_of
 from registry.session import reading
@@ -52,6 +55,20 @@ def served_detail(services: Services, reference: str) -> AdapterDetail:
         detail = describe(session, [row], base_bytes=services.encoder.base_bytes)[0]
     services.encoder.catch_up()
     return detail
+
+
+def weights_file(services: Services, row: AdapterRecord, names: str) -> tuple[bytes, str]:
+    """A version's file and its sha256: as it is stored, or under the names of `transformers`.
+
+    Raises `ArtifactMissing`, `ArtifactCorrupt`, and for other names `NotReady`, `NamesUnmappable`.
+    """
+    stored = services.store.get(row.digest)
+    if names == "open_clip":
+        return stored, row.digest
+    adapter = Adapter.from_bytes(stored)
+    base = services.encoder.pool.get(BASE_VERSION)
+    data = Adapter(hf_deltas(base, adapter.deltas), adapter.provenance).to_bytes()
+    return data, adapter_digest(data)
 
 
 def page_of_adapters(

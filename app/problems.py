@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse
 
 from app import errors as mine
 from encoder import errors as encoding
+from encoder.vlm import errors as asking
 from registry import errors as stored
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     ClientDisconnect: Problem(499, "client-gone", "The client went away while it was sending"),
     mine.MethodUnknown: Problem(422, "method-unknown", "The edit method is unknown"),
     mine.ConfigInvalid: Problem(422, "config-invalid", "The method's config is not valid"),
+    asking.NamesUnmappable: Problem(422, "names-unmappable", "A weight has no such name"),
+    # questions
+    asking.PromptTooLong: Problem(422, "question-too-long", "The question is too long"),
+    asking.PromptError: Problem(422, "question-invalid", "The question cannot be put to the model"),
     # images and words
     encoding.ImageEmpty: Problem(422, "image-empty", "An image has no bytes"),
     encoding.ImageTooLarge: Problem(413, "image-too-large", "An image has too many bytes"),

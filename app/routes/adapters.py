@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Literal
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 
-from app.adapter_shelf import find_version, page_of_adapters, served_detail
+from app.adapter_shelf import find_version, page_of_adapters, served_detail, weights_file
 from app.dependencies import Cursor, Limit, Reference, ServicesOf
 from app.schemas.adapters import AdapterDetail, AdapterPage
 from registry.adapters import ADAPTER_MEDIA_TYPE, get_adapter
 from registry.session import reading
 
+Names = Annotated[
+    Literal["open_clip", "transformers"], Query(description="whose names the parameters have")
+]
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
 
@@ -34,19 +37,28 @@ async def adapter(version: Reference, services: ServicesOf) -> AdapterDetail:
 def weights(
     version: Reference,
     services: ServicesOf,
+    names: Names = "open_clip",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The version's changes as a safetensors file, whole and checked against its digest."""
+    """The version's changes as a safetensors file, whole and checked against its digest.
+
+    `names=transformers`: the same changes under the names of transformers' CLIP
+    (`vision_model.encoder.layers.0.self_attn.q_proj.weight`), with q, k and v apart and
+    `visual.proj` transposed as `visual_projection.weight`; for LLaVA, put `vision_tower.` in front
+    and leave the last block and the projection out, which it does not read. 422 for encoders that
+    transformers' CLIP cannot be.
+    """
     with reading(services.engine) as session:
         row = get_adapter(session, find_version(session, version))
-    etag = f'"{row.digest}"'
-    digest = base64.b64encode(bytes.fromhex(row.digest)).decode()
+    suffix = "" if names == "open_clip" else f"-{names}"
     headers = {
-        "ETag": etag,
-        "Repr-Digest": f"sha-256=:{digest}:",
-        "Content-Disposition": f'attachment; filename="adapter-{row.version}.safetensors"',
+        "ETag": f'"{row.digest}{suffix}"',
+        "Content-Disposition": f'attachment; filename="adapter-{row.version}{suffix}.safetensors"',
         "X-Adapter-Version": str(row.version),
     }
-    if if_none_match is not None and etag in if_none_match:
+    if if_none_match is not None and headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)
-    return Response(services.store.get(row.digest), headers=headers, media_type=ADAPTER_MEDIA_TYPE)
+    data, digest = weights_file(services, row, names)
+    shown = base64.b64encode(bytes.fromhex(digest)).decode()
+    headers["Repr-Digest"] = f"sha-256=:{shown}:"
+    return Response(data, headers=headers, media_type=ADAPTER_MEDIA_TYPE)

@@ -1,8 +1,8 @@
 """What can go wrong with a vision-language model, as classes made of facts.
 
 EncoderError
-└── VlmError              VlmMissing · VlmInvalid · VlmLibraryMissing · TowerForeign
-    ├── NamesUnmappable
+└── VlmError              NamesUnmappable
+    ├── VlmLoadError      VlmMissing · VlmInvalid · VlmLibraryMissing · TowerForeign
     └── PromptError       PromptTooLong · DialogueInvalid
 """
 
@@ -12,22 +12,26 @@ from encoder.errors import EncoderError
 
 
 class VlmError(EncoderError):
-    """A vision-language model cannot be loaded or asked."""
+    """Root of the errors of vision-language models."""
 
 
-class VlmMissing(VlmError):
+class VlmLoadError(VlmError):
+    """A vision-language model cannot be loaded."""
+
+
+class VlmMissing(VlmLoadError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"no vision-language model {name!r}: {reason}")
         self.name, self.reason = name, reason
 
 
-class VlmInvalid(VlmError):
+class VlmInvalid(VlmLoadError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} is not a usable vision-language model: {reason}")
         self.name, self.reason = name, reason
 
 
-class VlmLibraryMissing(VlmError):
+class VlmLibraryMissing(VlmLoadError):
     def __init__(self, library: str) -> None:
         super().__init__(
             f"vision-language models need {library}, which is not installed (extra 'vlm')"
@@ -35,7 +39,7 @@ class VlmLibraryMissing(VlmError):
         self.library = library
 
 
-class TowerForeign(VlmError):
+class TowerForeign(VlmLoadError):
     """It was made for another vision tower than the one that is served."""
 
     def __init__(self, expected: str, found: str, reason: str) -> None:

@@ -10,10 +10,18 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from app.problems import TYPE_PREFIX
 from encoder.adapter import Adapter
-from tests.support.service import RunningService, picture, problem_of
+from encoder.deltas import Dense
+from tests.support.service import (
+    RunningService,
+    noisy_adapter,
+    picture,
+    problem_of,
+    store_version,
+)
 
 
 def test_a_version_tells_where_it_comes_from(service: RunningService) -> None:
@@ -53,6 +61,42 @@ def test_the_weights_are_the_very_file(service: RunningService) -> None:
         f"/adapters/{version}/weights", headers={"if-none-match": f'"{digest}"'}
     )
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_weights_have_transformers_names_when_asked_for(service: RunningService) -> None:
+    version = service.add_adapter(seed=1)
+    own = Adapter.from_bytes(service.http.get(f"/adapters/{version}/weights").content)
+    answer = service.http.get(f"/adapters/{version}/weights", params={"names": "transformers"})
+    renamed = Adapter.from_bytes(answer.content)
+    shown = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{shown}:"
+    assert renamed.provenance == own.provenance
+    ((name, delta),) = renamed.deltas.items()
+    assert name == "vision_model.encoder.layers.0.mlp.fc1.weight"
+    ((_, expected),) = own.deltas.items()
+    assert torch.equal(delta.tensors()["values"], expected.tensors()["values"])
+    again = service.http.get(
+        f"/adapters/{version}/weights",
+        params={"names": "transformers"},
+        headers={"if-none-match": answer.headers["etag"]},
+    )
+    assert (again.status_code, again.content) == (304, b"")
+    problem = problem_of(service.http.get(f"/adapters/{version}/weights?names=keras"), 422)
+    assert "names" in str(problem["errors"])
+
+
+def test_changes_of_words_have_no_name_in_transformers_vision_model(
+    service: RunningService,
+) -> None:
+    base = service.services.encoder.at(0)[1]
+    adapter = noisy_adapter(service.services, seed=1)
+    words = Dense(torch.zeros_like(base.model.get_parameter("positional_embedding")))
+    foreign = Adapter({"positional_embedding": words}, adapter.provenance)
+    version = store_version(service.services.engine, service.services.store, foreign)
+    answer = service.http.get(f"/adapters/{version}/weights?names=transformers")
+    problem = problem_of(answer, 422)
+    assert problem["type"] == TYPE_PREFIX + "names-unmappable"
+    assert "positional_embedding" in problem["detail"]
 
 
 def _uses(service: RunningService, version: int) -> list[httpx.Response]:

@@ -9,6 +9,7 @@ import pytest
 
 from app.problems import PROBLEMS, TYPE_PREFIX
 from encoder import errors as encoding
+from encoder.vlm import errors as asking
 from registry import errors as stored
 from tests.support.service import RunningService, picture, problem_of
 
@@ -110,7 +111,8 @@ def _classes(root: type[Exception]) -> Iterator[type[Exception]]:
 
 def test_every_named_failure_that_a_request_can_meet_has_a_row() -> None:
     of_a_start = {*_classes(encoding.LoadError), encoding.LoadError, encoding.UnknownTowerLayout}
-    of_a_start |= {stored.DataFolderUnwritable}
+    of_a_start |= {stored.DataFolderUnwritable, asking.VlmError, asking.VlmLoadError}
+    of_a_start |= {*_classes(asking.VlmLoadError)}
     known = {*_classes(encoding.EncoderError), *_classes(stored.RegistryError)} - of_a_start
     for root in (stored.BackupError, stored.BrokerError, stored.SecretError):
         known -= {root, *_classes(root)}
