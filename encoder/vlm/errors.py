@@ -3,7 +3,8 @@
 EncoderError
 └── VlmError              NamesUnmappable
     ├── VlmLoadError      VlmMissing · VlmInvalid · VlmLibraryMissing · TowerForeign
-    └── PromptError       PromptTooLong · DialogueInvalid
+    └── PromptError       PromptTooLong · DialogueInvalid · AnswerTooLong
+                          · OptionsMissing · OptionBlank · SamplingInvalid
 """
 
 from __future__ import annotations
@@ -71,4 +72,29 @@ class PromptTooLong(PromptError):
 class DialogueInvalid(PromptError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"this dialogue cannot be put to the model: {reason}")
+        self.reason = reason
+
+
+class OptionsMissing(PromptError):
+    def __init__(self) -> None:
+        super().__init__("at least one option is needed")
+
+
+class OptionBlank(PromptError):
+    def __init__(self, option: str) -> None:
+        super().__init__(f"the option {option!r} has no words")
+        self.option = option
+
+
+class AnswerTooLong(PromptError):
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt and its longest answer have {tokens:,} tokens, the limit is {limit:,}"
+        )
+        self.tokens, self.limit = tokens, limit
+
+
+class SamplingInvalid(PromptError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"answers cannot be sampled like this: {reason}")
         self.reason = reason
