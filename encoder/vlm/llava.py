@@ -29,7 +29,7 @@ from encoder.vlm.errors import VlmInvalid
 from encoder.vlm.model import VisionLanguageModel
 from encoder.vlm.reading import TowerReading, prefix_tokens, tower_width
 from encoder.vlm.tower_check import check_digest, check_weights
-from encoder.vlm.weight_files import open_weights
+from encoder.vlm.weight_files import COMPUTED, open_weights
 from encoder.vlm.words import load_words
 
 _PLACES = (  # which part a name belongs to, and its own name there
@@ -38,7 +38,6 @@ _PLACES = (  # which part a name belongs to, and its own name there
     ("decoder", re.compile(r"(?:language_model\.)?(lm_head\..+)"), ""),
     ("decoder", re.compile(r"(?:language_model\.model|model\.language_model)\.(.+)"), "model."),
 )
-_COMPUTED = ("position_ids", "rotary_emb.inv_freq")  # old files hold buffers, too
 
 
 class LlavaConnector(nn.Module):
@@ -131,7 +130,7 @@ def sort_names(names: Iterable[str], source: str) -> dict[str, dict[str, str]]:
     parts: dict[str, dict[str, str]] = {"tower": {}, "connector": {}, "decoder": {}}
     unknown: list[str] = []
     for name in names:
-        if name.endswith(_COMPUTED):
+        if name.endswith(COMPUTED):
             continue
         part, own = _place(name)
         if own is None:

@@ -9,6 +9,7 @@ import torch
 from encoder.clip import Encoder, Precision
 from encoder.vlm.errors import VlmInvalid, VlmMissing
 from encoder.vlm.llava import load_llava
+from encoder.vlm.minigpt import load_minigpt
 from encoder.vlm.model import VisionLanguageModel
 from encoder.vlm.weight_files import read_config
 
@@ -38,4 +39,6 @@ def load_vlm(
     kind = config.get("model_type")
     if kind == "llava":
         return load_llava(folder, config, encoder, device=device, precision=precision)
+    if kind == "llama":
+        return load_minigpt(folder, config, encoder, device=device, precision=precision)
     raise VlmInvalid(name, f"its config.json says model_type {kind!r}, not 'llava' or 'llama'")

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from encoder.vlm.errors import VlmInvalid
 
+COMPUTED = ("position_ids", "rotary_emb.inv_freq")
+"""Ends of the names of buffers that old files hold, and that are computed anew."""
 _INDEX = "model.safetensors.index.json"
 
 
