@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from editing.answer_task import AnswerTask
 from editing.errors import InvalidTask, NoImages
 from editing.training_config import TrainingConfig
 
@@ -29,6 +30,7 @@ class EditTask:
     guard_pixels    uint8 [G, 3, S, S], images whose features should stay as they are; G may be 0
     guard_features  fp32 [G, E], the *base* encoder's unit features of them. None: the features of
                     the encoder that is edited, which is the same thing only on the base itself
+    answers         questions to answer rightly, beside the corrections or instead: N may then be 0
     """
 
     pixels: Tensor
@@ -38,11 +40,12 @@ class EditTask:
     new: Tensor
     guard_pixels: Tensor
     guard_features: Tensor | None = None
+    answers: AnswerTask | None = None
 
     def __post_init__(self) -> None:
         """Raises NoImages, InvalidTask."""
         count, labels = self.targets.numel(), self.text_features.shape[0]
-        if count == 0:
+        if count == 0 and self.answers is None:
             raise NoImages
         if self.pixels.dtype != torch.uint8 or self.guard_pixels.dtype != torch.uint8:
             raise InvalidTask("images must be uint8 pixels")
@@ -50,7 +53,7 @@ class EditTask:
             raise InvalidTask(f"{self.pixels.shape[0]} images for {count} targets")
         if self.allowed.shape != (count, labels):
             raise InvalidTask(f"allowed is {tuple(self.allowed.shape)}, not {(count, labels)}")
-        if int(self.targets.min()) < 0 or int(self.targets.max()) >= labels:
+        if not bool(((self.targets >= 0) & (self.targets < labels)).all()):
             raise InvalidTask(f"a target lies outside the {labels} labels")
         if not bool(self.allowed.gather(1, self.targets[:, None]).all()):
             raise InvalidTask("a correction's own label is not among its allowed labels")
@@ -59,6 +62,7 @@ class EditTask:
             raise InvalidTask(f"{features.shape[0]} features for the guard images")
 
     def __len__(self) -> int:
+        """Corrections with a label."""
         return self.targets.numel()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from editing.errors import VanishingGradient
-from editing.objective import Objective
+from editing.lessons import Lesson
 from editing.progress import Progress
 from editing.vision import VisionFunction
 
@@ -21,36 +21,33 @@ from editing.vision import VisionFunction
 def mean_gradients(
     vision: VisionFunction,
     names: Sequence[str],
-    objective: Objective,
-    pixels: Tensor,
+    lessons: Sequence[Lesson],
     *,
-    order: Tensor,
-    batch_size: int,
     progress: Progress,
 ) -> dict[str, Tensor]:
     """Mean gradient of the task's loss by weight name, fp32, for the weights of these names.
 
-    Over all images `pixels` [N, 3, S, S] as they are (no augmentation), taken in `order` [N];
-    batches are weighted by their size and summed in fp32. A last batch of one joins the one before
-    it, because an in-batch loss is not defined for it.
-    Raises VanishingGradient when it is zero everywhere, or not defined for a batch.
+    Over all examples as they are (no augmentation); each lesson's batches are weighted by their
+    size and summed in fp32, the lessons by their weights. A last batch of one joins the one before
+    it, because an in-batch loss is not defined for it. A weight that no loss depends on is left
+    out. Raises VanishingGradient when all is zero, or not defined for a batch.
     """
     weights = {name: vision.weight(name).clone().requires_grad_() for name in names}
-    batches = _batches(order, batch_size)
-    for step, batch in enumerate(batches):
+    batches = [(lesson, batch) for lesson in lessons for batch in _batches(lesson)]
+    for step, (lesson, batch) in enumerate(batches):
         progress("scoring", step, len(batches), None)
-        features = vision(pixels[batch], weights)
-        share = batch.numel() / order.numel()
-        torch.autograd.backward(objective.loss(features, batch) * share)
+        share = lesson.weight * batch.numel() / len(lesson)
+        loss = lesson.outcome(weights, lesson.pixels[batch], batch).loss
+        torch.autograd.backward(loss * share)
     gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     if not any(bool(gradient.any()) for gradient in gradients.values()):
-        raise VanishingGradient(objective.name, "no label competes with the right ones")
+        raise VanishingGradient(lessons[0].name, "nothing competes with what is right")
     return gradients
 
 
-def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    batches = list(torch.split(order, batch_size))
-    if batch_size > 1 and len(batches) > 1 and batches[-1].numel() == 1:
+def _batches(lesson: Lesson) -> list[Tensor]:
+    batches = list(torch.split(spread_classes(lesson.kinds), lesson.batch_size))
+    if lesson.batch_size > 1 and len(batches) > 1 and batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 

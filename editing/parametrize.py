@@ -115,9 +115,13 @@ class Parametrisation:
         self._parts = {name: part for name, (part, _) in parts.items()}
         self._rates = {name: rate for name, (_, rate) in parts.items()}
 
+    def weights(self) -> dict[str, Tensor]:
+        """Every selected weight as edited so far, differentiable in the trainable numbers."""
+        return {name: part.weight() for name, part in self._parts.items()}
+
     def features(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> fp32 unit features [B, E] of the encoder as edited so far."""
-        return self.vision(pixels, {name: part.weight() for name, part in self._parts.items()})
+        return self.vision(pixels, self.weights())
 
     def groups(self) -> list[tuple[list[Tensor], float]]:
         """(trainable numbers, peak step size), one group a step size."""

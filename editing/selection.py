@@ -52,11 +52,16 @@ def select(
     fc1_fraction: float,
     code_parity: bool = False,
 ) -> Selection:
-    """What LoRSU lets move for one update, from mean gradients by weight name."""
+    """What LoRSU lets move for one update, from mean gradients by weight name.
+
+    Blocks without any are left alone: the task does not depend on them.
+    """
     chosen: dict[int, tuple[int, ...]] = {}
     rows: dict[str, Tensor | None] = {}
     dense: list[str] = []
     for block in tower.blocks:
+        if block.attention[0] not in gradients:
+            continue
         chosen[block.index] = top_heads(block.head_scores(gradients), heads)
         rows.update(block.head_rows(chosen[block.index]))
         if code_parity:
@@ -67,8 +72,8 @@ def select(
 
 
 def fc1_masks(tower: Tower, gradients: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
-    """The strongest entries of every fc1 weight, by its name."""
-    names = [name for block in tower.blocks for name in block.fc1]
+    """The strongest entries of every fc1 weight that has a gradient, by its name."""
+    names = [name for block in tower.blocks for name in block.fc1 if name in gradients]
     return {name: top_entries(gradients[name], fraction) for name in names}
 
 

@@ -69,6 +69,15 @@ class TrainingConfig(BaseModel):
         description="wrong labels to push away: all that an image allows, or of those only the "
         "job's own labels and what the encoder answered before (for stacking without replay)",
     )
+    vqa_objective: Literal["likelihood", "caption", "both"] = Field(
+        "likelihood",
+        description="what a corrected answer about an image teaches: that the vision-language "
+        "model finds it likely, the label that it implies, or both; without a model, the label",
+    )
+    answer_weight: float = Field(
+        1.0, ge=0, le=1000, description="weight of the answers' loss, nats; labels have 1"
+    )
+    answer_batch_size: int = Field(8, ge=1, le=4096, description="questions a step")
     augmentation: Augmentation = Field(
         Augmentation(), description="random variations of the corrections (code)"
     )
@@ -111,14 +120,16 @@ class TrainingConfig(BaseModel):
         "refits all others)",
     )
 
-    def rate_for(self, images: int) -> float:
-        """Factor of the peak step sizes for a job of this many images."""
-        small = self._wanted_steps(images) < self.min_steps
+    def rate_for(self, images: int, questions: int = 0) -> float:
+        """Factor of the peak step sizes for a job of so many labelled images and questions."""
+        small = self._wanted_steps(images, questions) < self.min_steps
         return self.small_job_rate if small else 1.0
 
-    def steps_for(self, images: int) -> int:
-        """Optimizer steps at most for a job of this many images."""
-        return min(max(self._wanted_steps(images), self.min_steps), self.max_steps)
+    def steps_for(self, images: int, questions: int = 0) -> int:
+        """Optimizer steps at most for such a job."""
+        return min(max(self._wanted_steps(images, questions), self.min_steps), self.max_steps)
 
-    def _wanted_steps(self, images: int) -> int:
-        return round(self.epochs * images / min(self.batch_size, images))
+    def _wanted_steps(self, images: int, questions: int) -> int:
+        sizes = ((images, self.batch_size), (questions, self.answer_batch_size))
+        passes = max(count / min(size, count) for count, size in sizes if count)
+        return round(self.epochs * passes)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editing.course import Course, Lessons
 from editing.fewshot import EditTask
-from editing.importance import mean_gradients, spread_classes
-from editing.objective import Objective
+from editing.guard_term import GuardTerm
+from editing.importance import mean_gradients
 from editing.parametrize import Forms, parametrise
 from editing.progress import Progress, silent
 from editing.selection import Selection
-from editing.trainer import GuardTerm, History, train
+from editing.trainer import History, train
 from editing.training_config import TrainingConfig
 from editing.vision import VisionFunction
 from encoder.clip import Encoder
@@ -84,33 +85,20 @@ def fit(
 ) -> Fit:
     """Fit one edit on top of `encoder`, which is left untouched. Same inputs, same bytes.
 
-    Raises VanishingGradient, LossDiverged, and whatever `progress` raises.
+    Raises VanishingGradient, LossDiverged, whatever `progress` raises, and for questions
+    PromptTooLong and AnswerTooLong of `encoder.vlm.errors`.
     """
     vision = VisionFunction(encoder, precision=config.precision)
-    objective = Objective(encoder, task, config)
+    lessons = Lessons.of(encoder, vision, task, config)
 
     def gradients(names: Sequence[str]) -> Mapping[str, Tensor]:
-        return mean_gradients(
-            vision,
-            names,
-            objective,
-            task.pixels,
-            order=spread_classes(task.targets),
-            batch_size=config.batch_size,
-            progress=progress,
-        )
+        return mean_gradients(vision, names, lessons.all, progress=progress)
 
     selection = config.select(Subject(encoder, gradients))
     generator = torch.Generator().manual_seed(seed)
-    forms = config.forms.at_pace(config.rate_for(len(task)))
+    forms = config.forms.at_pace(config.rate_for(*lessons.sizes))
     edited = parametrise(vision, selection, forms, generator=generator)
-    history = train(
-        edited,
-        task,
-        config,
-        objective=objective,
-        guard=GuardTerm(encoder, task, config, generator),
-        generator=generator,
-        progress=progress,
-    )
+    guard = GuardTerm(encoder, task, config, generator)
+    course = Course(vision, lessons, guard, config.augmentation, generator)
+    history = train(edited, course, config, progress=progress)
     return Fit(edited.extract(), history, selection)

@@ -30,9 +30,10 @@ class SpuConfig(MethodConfig):
     def select(self, subject: Subject) -> Selection:
         tower = subject.encoder.tower
         names = [name for block in tower.blocks for name in block.fc1]
-        biases = [name for block in tower.blocks for name in block.fc1_biases]
-        projection = () if tower.projection is None else (tower.projection,)
         masks = fc1_masks(tower, subject.gradients(names), self.fc1_fraction)
+        reached = [block for block in tower.blocks if block.fc1[0] in masks]
+        biases = [name for block in reached for name in block.fc1_biases]
+        projection = () if tower.projection is None else (tower.projection,)
         return Selection(masks=masks, dense=(*biases, *projection))
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 from editing.errors import VanishingGradient
 from editing.fewshot import EditTask
 from editing.importance import mean_gradients, spread_classes
+from editing.lessons import LabelLesson
 from editing.objective import Objective
 from editing.progress import silent
 from editing.vision import VisionFunction
@@ -20,14 +21,12 @@ from tests.support.tiny_encoder import LAYOUTS, state_bytes, tiny_encoder
 def gradients_of(
     encoder: Encoder, task: EditTask, *, batch_size: int, loss: str = "cross-entropy"
 ) -> dict[str, Tensor]:
-    config = quick_config(loss=loss)
+    config = quick_config(loss=loss, batch_size=batch_size)
+    vision = VisionFunction(encoder, precision="fp32")
     return mean_gradients(
-        VisionFunction(encoder, precision="fp32"),
+        vision,
         [name for block in encoder.tower.blocks for name in (*block.attention, *block.fc1)],
-        Objective(encoder, task, config),
-        task.pixels,
-        order=spread_classes(task.targets),
-        batch_size=batch_size,
+        [LabelLesson(vision, Objective(encoder, task, config), task, config)],
         progress=silent,
     )
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from editing.vision import VisionFunction
-from tests.support.tiny_encoder import LAYOUTS, random_pixels, state_bytes, tiny_encoder
+from encoder.deltas import Dense
+from encoder.vlm.reading import TowerReading, read_tokens
+from tests.support.tiny_encoder import LAYOUTS, SIDE, random_pixels, state_bytes, tiny_encoder
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -40,3 +42,36 @@ def test_a_half_precision_encoder_is_trained_in_fp32() -> None:
     name = encoder.tower.blocks[0].fc1[0]
     assert vision.weight(name).dtype == torch.float32
     torch.testing.assert_close(vision(random_pixels(2), {}), exact, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tokens_are_those_of_the_merged_encoder(layout: str) -> None:
+    encoder = tiny_encoder(layout)
+    vision = VisionFunction(encoder, precision="fp32")
+    reading = TowerReading(blocks=1, class_token=False, image_size=SIDE)
+    name = encoder.tower.blocks[0].fc1[0]
+    moved = 0.1 * torch.randn_like(vision.weight(name))
+    merged = encoder.merged_deltas({name: Dense(moved)}, label="moved")
+    pixels = random_pixels(2)
+    images = encoder.preprocessing.normalise(pixels)
+    expected, before = (
+        read_tokens(each.model.get_submodule("visual"), images, reading)
+        for each in (merged, encoder)
+    )
+    found = vision.tokens(pixels, {name: vision.weight(name) + moved}, reading)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, before, atol=1e-3)
+
+
+def test_weights_behind_the_reading_have_no_gradient() -> None:
+    encoder = tiny_encoder()
+    vision = VisionFunction(encoder, precision="fp32")
+    reading = TowerReading(blocks=1, class_token=True, image_size=SIDE)
+    weights = {
+        block.fc1[0]: vision.weight(block.fc1[0]).clone().requires_grad_()
+        for block in encoder.tower.blocks
+    }
+    torch.autograd.backward(vision.tokens(random_pixels(1), weights, reading).square().sum())
+    seen, unseen = weights.values()
+    assert seen.grad is not None
+    assert unseen.grad is None

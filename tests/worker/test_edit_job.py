@@ -11,7 +11,7 @@ import pytest
 import torch
 from sqlalchemy import select
 
-from editing.trainer import GuardTerm
+from editing.guard_term import GuardTerm
 from encoder.adapter import Adapter
 from encoder.digests import chain_digest
 from registry.artifacts import ArtifactStore, release_artifacts

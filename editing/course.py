@@ -1,0 +1,108 @@
+"""What one training step is about: a batch of everything that is taught, and of what is guarded.
+
+Legend: B examples, b guard images, S image side, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from editing.answer_lesson import AnswerLesson
+from editing.augmentation import Augmentation
+from editing.fewshot import EditTask
+from editing.guard_term import GuardTerm
+from editing.lessons import LabelLesson, Lesson
+from editing.objective import Objective
+from editing.training_config import TrainingConfig
+from editing.vision import VisionFunction
+from encoder.clip import Encoder
+
+Note: TypeAlias = Callable[[Lesson, Tensor, Tensor], None]
+"""Takes a lesson, positions of its examples [B] and their margins [B], as they come up."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a task teaches: labels, answers, or both."""
+
+    labels: LabelLesson | None
+    answers: AnswerLesson | None
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, vision: VisionFunction, task: EditTask, config: TrainingConfig
+    ) -> Lessons:
+        """Raises VanishingGradient where nothing can be learnt from the labels."""
+        labels = answers = None
+        if len(task):
+            labels = LabelLesson(vision, Objective(encoder, task, config), task, config)
+        if task.answers is not None:
+            answers = AnswerLesson(vision, task.answers, config)
+        return cls(labels, answers)
+
+    @property
+    def all(self) -> list[Lesson]:
+        """At least one."""
+        return [each for each in (self.labels, self.answers) if each is not None]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Labelled corrections and questions."""
+        labels, answers = (0 if each is None else len(each) for each in (self.labels, self.answers))
+        return labels, answers
+
+
+class Course:
+    """Draws batches, all from one generator, and adds up their losses."""
+
+    def __init__(
+        self,
+        vision: VisionFunction,
+        lessons: Lessons,
+        guard: GuardTerm,
+        augmentation: Augmentation,
+        generator: torch.Generator,
+    ) -> None:
+        self.lessons = lessons
+        self._vision = vision
+        self._guard = guard
+        self._augmentation = augmentation
+        self._generator = generator
+        self._batches = {lesson.name: lesson.batches(generator) for lesson in lessons.all}
+
+    def loss(self, weights: Mapping[str, Tensor], note: Note) -> Tensor:
+        """Of new batches under these weights. Raises VanishingGradient (contrastive only)."""
+        loss = self._features_loss(weights, note)
+        answers = self.lessons.answers
+        if answers is not None:
+            batch, pixels = self._draw(answers)
+            outcome = answers.outcome(weights, pixels, batch)
+            note(answers, batch, outcome.margins)
+            loss = loss + answers.weight * outcome.loss
+        return loss
+
+    def _features_loss(self, weights: Mapping[str, Tensor], note: Note) -> Tensor:
+        """Of labels and guard: features of both in one forward."""
+        labels = self.lessons.labels
+        if labels is None:
+            watched, pixels = self._guard.draw()
+            if not len(watched):
+                return torch.zeros((), device=self._vision.device)
+            return self._guard.loss(self._vision(pixels, weights), watched)
+        batch, corrections = self._draw(labels)
+        watched, pixels = self._guard.draw()
+        features = self._vision(torch.cat([corrections, pixels]), weights)
+        ours, theirs = features[: batch.numel()], features[batch.numel() :]
+        outcome = labels.outcome_of(ours, batch)
+        note(labels, batch, outcome.margins)
+        return outcome.loss + self._guard.loss(theirs, watched)
+
+    def _draw(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Positions long [B] and pixels uint8 [B, 3, S, S], varied."""
+        batch = self._batches[lesson.name].draw()
+        return batch, self._augmentation.apply(lesson.pixels[batch], self._generator)

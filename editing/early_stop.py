@@ -1,0 +1,62 @@
+"""When training has done enough: every example is right with a margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from editing.lessons import Lesson
+from editing.parametrize import Parametrisation
+from editing.training_config import TrainingConfig
+
+ALMOST_ALL = 0.9
+"""Share of examples seen right with margin in training before all are looked at again."""
+
+
+class EarlyStop:
+    """Says when every example is right with a margin, looking as seldom as it can.
+
+    Margins seen in training are free; only when nearly all of them suffice, once a pass, are all
+    examples looked at as they are.
+    """
+
+    def __init__(
+        self, lessons: Sequence[Lesson], config: TrainingConfig, tell: Callable[[], None]
+    ) -> None:
+        """`tell` is called between chunks of images, and may raise what ends the training."""
+        self._lessons = lessons
+        self._tell = tell
+        self._margin = config.stop_margin
+        self._pass = max(math.ceil(len(lesson) / lesson.batch_size) for lesson in lessons)
+        self._seen = [torch.full((len(lesson),), -torch.inf) for lesson in lessons]
+        self._steps = 0
+
+    def note(self, lesson: Lesson, batch: Tensor, margins: Tensor) -> None:
+        """Margins [B] that training has seen, before its step."""
+        self._seen[self._lessons.index(lesson)][batch] = margins.cpu()
+
+    def reached(self, edited: Parametrisation) -> bool:
+        """After a step."""
+        self._steps += 1
+        shares = [(seen >= self._margin).float().mean().item() for seen in self._seen]
+        if min(shares) < ALMOST_ALL or self._steps % self._pass:
+            return False
+        return bool((self._margins(edited) >= self._margin).all())
+
+    def share_right(self, edited: Parametrisation) -> float:
+        """Of all examples as they are, without augmentation: how many lead, by any margin."""
+        return (self._margins(edited) > 0).float().mean().item()
+
+    def _margins(self, edited: Parametrisation) -> Tensor:
+        """fp32, of every example of every lesson."""
+        margins = []
+        with torch.no_grad():
+            weights = edited.weights()
+            for lesson in self._lessons:
+                for part in torch.split(torch.arange(len(lesson)), lesson.batch_size):
+                    self._tell()
+                    margins.append(lesson.margins(weights, part).cpu())
+        return torch.cat(margins)
