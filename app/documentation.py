@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from app.question_limit import OPTIONS_LIMIT, QUESTION_CHARACTERS
+from app.schemas.chat import ChatRequest
 from app.vocabulary_limit import TOP_K_LIMIT
 
 DESCRIPTION = """Fixes the mistakes of a CLIP vision encoder in production.
@@ -54,6 +56,23 @@ def _body(
     }
 
 
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its definitions where they are used: it has no document of its own."""
+    known = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        name = part.get("$ref", "").removeprefix("#/$defs/")
+        whole = known[name] if name else part
+        return {key: inlined(value) for key, value in whole.items() if key != "discriminator"}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
+
+
 CLASSIFY_BODY = _body(
     "image",
     {
@@ -72,6 +91,41 @@ CLASSIFY_BODY = _body(
     },
     {"images": [PIXEL], "labels": ["stop", "yield"], "adapter": "live", "top_k": 2},
 )
+QUESTION: dict[str, Any] = {"type": "string", "maxLength": QUESTION_CHARACTERS}
+OPTIONS: dict[str, Any] = {**TEXTS, "maxItems": OPTIONS_LIMIT, "uniqueItems": True}
+_QUESTION = {
+    "adapter": VERSION,
+    "model": TEXT,
+    "normalise": {"type": "boolean", "default": True},
+}
+VQA_BODY = _body(
+    "image",
+    {"question": QUESTION, "option": OPTIONS, **_QUESTION},
+    {"question": QUESTION, "options": OPTIONS, **_QUESTION},
+    {"images": [PIXEL], "question": "What is this?", "options": ["a cup", "a truck"]},
+)
+CHAT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _inlined(ChatRequest.model_json_schema()),
+                "example": {
+                    "model": "bundled",
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": [
+                                {"type": "text", "text": "What is this?"},
+                                {"type": "image_url", "image_url": {"url": PIXEL}},
+                            ],
+                        }
+                    ],
+                },
+            }
+        },
+    }
+}
 _CORRECTION = {
     "label_set": TEXT,
     "predicted": TEXTS,

@@ -4,15 +4,19 @@ AppError
 ├── RequestError             the caller can mend it
 │   ├── FieldInvalid · JsonInvalid · UnsupportedMediaType · BodyTooLarge
 │   ├── ImageRefused         one image of several was refused by the encoder room
-│   └── MethodUnknown · ConfigInvalid · LiveMoved
+│   ├── Unsupported          a field asks for what is not done here
+│   └── MethodUnknown · ConfigInvalid · LiveMoved · ModelUnknown
 ├── NotReady                 the service cannot answer yet, and says why
-│   └── ReplicaBehind        it answers, but not with the version that it should
+│   ├── ReplicaBehind        it answers, but not with the version that it should
+│   └── VlmLoading           it classifies, but cannot answer questions yet
+├── VlmAbsent · VlmUnusable  it will not answer questions, however often it is asked
+├── TooManyQuestions         more wait than can be answered in good time
 ├── NoAnswerInTime           something that the answer depends on takes too long
 ├── VlmNeeded                what was sent takes a model that this service has not
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
     └── SettingsInvalid · DeviceUnavailable · EncoderLost
-        · PredictionLogLost
+        · PredictionLogLost · AnswersLost
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ class FieldInvalid(RequestError):
         self.field = field
         self.reason = reason
         super().__init__(f"{field}: {reason}")
+
+
+class Unsupported(FieldInvalid):
+    """A field asks for something that this service does not do; leaving it out would help."""
 
 
 class ImageRefused(RequestError):
@@ -107,6 +115,49 @@ class VlmNeeded(AppError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"{what} takes a vision-language model, and EMEND_VLM is none")
+
+
+class VlmLoading(NotReady):
+    """The vision-language model is being loaded."""
+
+    def __init__(self, source: str) -> None:
+        self.vlm = source
+        super().__init__(f"the vision-language model {source!r} is being loaded")
+
+
+class VlmAbsent(AppError):
+    """This service has no vision-language model, and will have none until it is started anew."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no vision-language model is served here (EMEND_VLM is none): questions about images"
+            " are not answered, and asking again will not help"
+        )
+
+
+class VlmUnusable(AppError):
+    """The vision-language model that this service should have cannot be loaded."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"questions about images cannot be answered: {reason}")
+
+
+class TooManyQuestions(AppError):
+    """As many questions wait for an answer as may wait."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(f"{waiting} questions wait for an answer already; ask again")
+
+
+class ModelUnknown(RequestError):
+    """A question names a vision-language model that is not served here."""
+
+    def __init__(self, model: str, known: tuple[str, ...]) -> None:
+        self.model = model
+        self.known = known
+        super().__init__(f"no model {model[:200]!r} is served here; there is {', '.join(known)}")
 
 
 class NoAnswerInTime(AppError):
@@ -185,3 +236,10 @@ class PredictionLogLost(StartError):
 
     def __init__(self) -> None:
         super().__init__("the thread that keeps predictions ended unexpectedly; the log says why")
+
+
+class AnswersLost(StartError):
+    """The thread that answers questions ended by a failure that has no name; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the thread that answers questions ended unexpectedly; the log says why")

@@ -26,6 +26,7 @@ from app.routes import (
     index,
     label_sets,
     promotions,
+    vqa,
 )
 from app.services import Services
 from app.settings import Settings
@@ -34,6 +35,7 @@ from app.start import read_settings
 ROUTES = (
     index,
     classify,
+    vqa,
     corrections,
     edit_jobs,
     edit_methods,

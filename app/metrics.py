@@ -19,6 +19,8 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.vlm_metrics import VlmMetrics
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -52,6 +54,7 @@ class Metrics:
         self.images = Counter(
             "emend_classified_images", "Images classified.", registry=self.registry
         )
+        self.vlm = VlmMetrics(self.registry)
         self.live_version = Gauge(
             "emend_live_version",
             "The adapter version that answers; -1 before there is one.",

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app import errors as mine
+from app.openai_errors import openai_document, speaks_openai
 from encoder import errors as encoding
 from encoder.vlm import errors as asking
 from registry import errors as stored
@@ -39,13 +40,15 @@ class Problem:
     """One row: what every error of a class has in common.
 
     ``told`` is what clients read in place of the error's own sentence and facts, which name the
-    inside of the service (its database's address, its folders) and are for the log.
+    inside of the service (its database's address, its folders) and are for the log. What ``stays``
+    is not helped by asking again.
     """
 
     status: int
     slug: str
     title: str
     told: str | None = None
+    stays: bool = False
 
 
 UNEXPECTED = Problem(500, "unexpected", "The service failed")
@@ -61,8 +64,15 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     mine.MethodUnknown: Problem(422, "method-unknown", "The edit method is unknown"),
     mine.ConfigInvalid: Problem(422, "config-invalid", "The method's config is not valid"),
     asking.NamesUnmappable: Problem(422, "names-unmappable", "A weight has no such name"),
+    mine.Unsupported: Problem(422, "unsupported", "A field asks for what is not supported"),
     # questions
+    mine.ModelUnknown: Problem(404, "model-unknown", "No such model"),
+    mine.VlmAbsent: Problem(503, "vlm-absent", "No questions are answered here", stays=True),
+    mine.VlmUnusable: Problem(503, "vlm-unusable", "The model cannot be loaded", stays=True),
+    mine.VlmLoading: Problem(503, "vlm-loading", "The model is being loaded"),
+    mine.TooManyQuestions: Problem(503, "too-many-questions", "Too many questions wait"),
     asking.PromptTooLong: Problem(422, "question-too-long", "The question is too long"),
+    asking.AnswerTooLong: Problem(422, "question-too-long", "The question is too long"),
     asking.PromptError: Problem(422, "question-invalid", "The question cannot be put to the model"),
     # images and words
     encoding.ImageEmpty: Problem(422, "image-empty", "An image has no bytes"),
@@ -166,11 +176,13 @@ def answer(error: Exception, request: Request) -> JSONResponse:
     detail = problem.title if unexpected else told(error)
     if isinstance(error, stored.OutcomeUnknown):
         detail = f"{detail}; {advice(request.method, request.url.path)}"
+    passes = problem.status in PASSING and not problem.stays
     return document(
         problem,
+        request,
         detail=detail,
         entries=[] if unexpected else _entries(error),
-        headers={"Retry-After": str(RETRY_SECONDS)} if problem.status in PASSING else {},
+        headers={"Retry-After": str(RETRY_SECONDS)} if passes else {},
     )
 
 
@@ -183,12 +195,18 @@ def advice(method: str, path: str) -> str:
 
 def document(
     problem: Problem,
+    request: Request,
     *,
     detail: str,
     entries: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem document with this detail and these entries of ``errors``."""
+    """A problem document with this detail and these entries of ``errors``; an error as OpenAI tells
+    it where the request was for one of its paths."""
+    if speaks_openai(request.url.path):
+        field = entries[0].get("field") if entries else None
+        own = detail[:DETAIL_LIMIT]
+        return openai_document(problem.status, problem.slug, own, field, headers or {})
     return JSONResponse(
         {
             "type": TYPE_PREFIX + problem.slug,
@@ -237,23 +255,24 @@ async def _on_known(request: Request, error: Exception) -> JSONResponse:
     return answer(error, request)
 
 
-async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     entries = _entries(error)
     detail = "; ".join(f"{entry['field']}: {entry['detail']}" for entry in entries)
-    return document(problem_of(error), detail=detail, entries=entries)
+    return document(problem_of(error), request, detail=detail, entries=entries)
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return document(problem_of(error), detail=detail, headers=error.headers)
+    return document(problem_of(error), request, detail=detail, headers=error.headers)
 
 
-async def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answers; the framework raises the error again, and the server logs it whole."""
     return document(
         UNEXPECTED,
+        request,
         detail=f"an unexpected failure: {type(error).__name__}",
         headers={"Connection": "close"},  # which is what the server does next
     )

@@ -55,6 +55,8 @@ def serve(settings: Settings) -> int:
         server.should_exit = True
 
     services.encoder.on_failure = fail
+    services.vlm.on_failure = fail
+    services.desk.on_failure = fail
     services.predictions.on_failure = fail
     with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn once it has stopped
         server.run()

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 
 from anyio import CapacityLimiter, to_thread
 
+from app.answer_desk import AnswerDesk
 from app.classification import Classification
 from app.deadline import uncounted
 from app.images import check_images
 from app.metrics import Metrics
 from app.prediction_log import PredictionLog
 from app.served_encoder import ServedEncoder
+from app.served_vlm import ServedVlm
 from app.settings import Settings
 from app.start import open_ground
+from app.visual_answers import VisualAnswers
 from app.vital_signs import VitalSigns, folders_of
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
@@ -45,6 +48,9 @@ class Services:
         self.classification = Classification(
             settings, self.engine, self.encoder, cache, self.predictions, self.metrics
         )
+        self.vlm = ServedVlm(settings, self.encoder, self.metrics.vlm)
+        self.desk = AnswerDesk(settings.vlm_batch, self.metrics.vlm)
+        self.answers = VisualAnswers(settings, self.encoder, self.vlm, self.desk)
         self.vital_signs = VitalSigns(self.engine, self.readiness, folders_of(settings))
         self.forward_slots = CapacityLimiter(FORWARD_SLOTS)
         self.news_slots = CapacityLimiter(NEWS_SLOTS)
@@ -53,9 +59,11 @@ class Services:
         self.stopping = threading.Event()
 
     def start(self) -> None:
-        """Begins to load the encoder and to keep predictions."""
+        """Begins to load the models, to answer questions and to keep predictions."""
         self.predictions.start()
         self.encoder.start()
+        self.vlm.start()
+        self.desk.start()
 
     async def check(self, images: Sequence[bytes | None]) -> None:
         """Decodes the images of a request, in threads that wait for nothing else; the request's
@@ -65,10 +73,14 @@ class Services:
 
     def readiness(self) -> tuple[int, Encoder]:
         """The live version and its encoder. Raises `NotReady` or `DatabaseUnavailable`."""
-        return self.encoder.ready()
+        found = self.encoder.ready()
+        self.vlm.check()
+        return found
 
     def stop(self) -> None:
         """Writes what waits to be written and closes the database."""
+        self.desk.stop()
+        self.vlm.stop()
         self.encoder.stop()
         self.edit_queue.stop()
         self.predictions.stop()

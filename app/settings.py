@@ -23,6 +23,7 @@ class Settings(Deployment):
     max_image_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_request_bytes: Annotated[int, Field(ge=1)] = 256 * MEBIBYTE
     vlm_load: Literal["start", "lazy"] = "start"
+    vlm_batch: Annotated[int, Field(ge=1, le=1024)] = 32  # questions answered together
     versions_ready: Annotated[int, Field(ge=1)] = 3
     # A replica that cannot serve the promoted version counts as ready for so long.
     ready_grace: Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)] = 30.0

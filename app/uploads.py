@@ -162,7 +162,7 @@ async def _read_multipart(request: Request) -> Upload:
             if isinstance(value, UploadFile):
                 images.append(await value.read())
             elif name == "image":
-                images.append(_image_from_uri(value, len(images)))
+                images.append(image_from_uri(value, f"image[{len(images)}]"))
             else:
                 fields.setdefault(name, []).append(value)
     return Upload(tuple(images), {name: tuple(values) for name, values in fields.items()})
@@ -182,7 +182,7 @@ def _upload_from_json(body: bytes) -> Upload:
             continue
         values = _values(name, value)
         if name == "image":
-            images += [_image_from_uri(item, index) for index, item in enumerate(values)]
+            images += [image_from_uri(item, f"image[{index}]") for index, item in enumerate(values)]
         elif values:
             fields[name] = fields.get(name, ()) + values
     return Upload(tuple(images), fields, objects)
@@ -201,8 +201,8 @@ def _values(name: str, value: Any) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _image_from_uri(value: Value, index: int) -> bytes:
-    field = f"image[{index}]"
+def image_from_uri(value: Value, field: str) -> bytes:
+    """The bytes in a data URI. Raises `FieldInvalid`."""
     match = DATA_URI.match(value) if isinstance(value, str) else None
     if match is None or not isinstance(value, str):
         raise FieldInvalid(field, "an image is a file part, or a data URI (data:...;base64,...)")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.dependencies import ServicesOf
-from app.schemas.health import Alive, Ready
+from app.schemas.health import Alive, Ready, VlmStanding
 
 router = APIRouter(tags=["operate"])
 
@@ -22,12 +22,14 @@ async def ready(services: ServicesOf) -> Ready:
     """Model and database answer; 503 with the reasons until they do, and for a replica that has not
     been able to serve the promoted version for a while."""
     version, encoder = services.readiness()
+    vlm = services.vlm
     return Ready(
         status="ready",
         encoder=services.settings.encoder,
         encoder_digest=encoder.digest,
         live=version,
         promoted=services.encoder.promoted,
+        vlm=None if vlm.name is None else VlmStanding(name=vlm.name, state=vlm.state),
     )
 
 

@@ -16,7 +16,9 @@ def index() -> dict[str, object]:
         "openapi": "/openapi.json",
         "ready": "/health/ready",
         "paths": {
-            "ask": "POST /classify",
+            "classify": "POST /classify",
+            "ask": "POST /vqa",
+            "chat": "POST /v1/chat/completions",
             "correct": "POST /corrections",
             "follow": "GET /edit-jobs/{id}/events",
             "inspect": "GET /adapters/live",

@@ -38,7 +38,7 @@ from registry.snapshots import chain
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,18 @@ class RunningService:
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    def ask(self, image: bytes, question: str, *options: str, **fields: Any) -> dict[str, Any]:
+        """The answer to a question about one image."""
+        data = {"question": question, "option": list(options), **fields}
+        answer = self.http.post("/vqa", files={"image": image}, data=data)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def wait_for_vlm(self) -> None:
+        """Returns once questions are answered."""
+        wait_for(lambda: self.services.vlm.state == "loaded", seconds=READY_SECONDS, what="the VLM")
 
     def correct(self, image: bytes, label: str, **fields: Any) -> dict[str, Any]:
         """What became of one correction."""
