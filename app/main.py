@@ -17,6 +17,7 @@ from app.metrics import RequestMeter
 from app.problems import answer_with_problems
 from app.routes import (
     adapters,
+    chat,
     classify,
     control_sets,
     corrections,
@@ -36,6 +37,7 @@ ROUTES = (
     index,
     classify,
     vqa,
+    chat,
     corrections,
     edit_jobs,
     edit_methods,
