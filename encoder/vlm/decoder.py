@@ -22,6 +22,8 @@ DTYPES: Mapping[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 _NAMES_TOLD = 5
+# What transformers and torch raise for a configuration they cannot build.
+_MISBUILT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError)
 
 
 def build_llama(config: Mapping[str, Any], source: str) -> nn.Module:
@@ -32,6 +34,7 @@ def build_llama(config: Mapping[str, Any], source: str) -> nn.Module:
     if config.get("model_type", "llama") != "llama":
         raise VlmInvalid(source, f"its decoder is a {config['model_type']!r}, not a 'llama'")
     try:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as cause:
         raise VlmLibraryMissing("transformers") from cause
@@ -39,7 +42,7 @@ def build_llama(config: Mapping[str, Any], source: str) -> nn.Module:
         llama = LlamaConfig(**{k: v for k, v in config.items() if k != "model_type"})
         with torch.device("meta"):
             decoder: nn.Module = LlamaForCausalLM(llama)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as cause:
+    except (StrictDataclassError, *_MISBUILT) as cause:
         raise VlmInvalid(source, f"its decoder's configuration: {cause}") from cause
     return decoder
 

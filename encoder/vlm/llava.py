@@ -80,7 +80,7 @@ def load_llava(
             found = weights.renamed(parts[part])
             check_names(module, found, source)
             fill(module, found, device=device, precision=precision)
-    short_answer = (config.get("emend") or {}).get("short_answer", SHORT_ANSWER)
+    short_answer = config.get("emend", {}).get("short_answer", SHORT_ANSWER)
     return VisionLanguageModel(
         name=folder.name,
         family="llava",
@@ -113,7 +113,7 @@ def build_parts(
     config: Mapping[str, Any], encoder: Encoder, source: str
 ) -> tuple[LlavaConnector, Any]:
     """Connector and decoder on the meta device. Raises VlmInvalid, VlmLibraryMissing."""
-    decoder: Any = build_llama(config.get("text_config") or {}, source)
+    decoder: Any = build_llama(config.get("text_config", {}), source)
     width = tower_width(encoder.model.get_submodule("visual"))
     widths = (width, int(decoder.config.hidden_size))
     activation = build_activation(str(config.get("projector_hidden_act", "gelu")), source)

@@ -145,7 +145,7 @@ def minigpt_reading(
     config: Mapping[str, Any], visual: nn.Module, tower: Tower, source: str
 ) -> TowerReading:
     """Where this model reads the tower. Raises VlmInvalid."""
-    size = (config.get("emend") or {}).get("image_size", _IMAGE_SIZE)
+    size = config.get("emend", {}).get("image_size", _IMAGE_SIZE)
     if not isinstance(size, int) or not 0 < size <= 4 * _IMAGE_SIZE:
         raise VlmInvalid(source, f"its image size is {size!r}")
     patches = patch_count(visual, size)

@@ -108,7 +108,8 @@ class VisionLanguageModel:
         """
         check_turns(turns, has_image=image is not None)
         pieces: list[list[int] | None] = []  # None: the image
-        for index, piece in enumerate(self.dialogue.pieces(turns)):
+        first = True
+        for piece in self.dialogue.pieces(turns):
             if piece is Mark.IMAGE:
                 pieces.append(None)
             elif piece is Mark.BEGIN:
@@ -116,7 +117,8 @@ class VisionLanguageModel:
             elif piece is Mark.END:
                 pieces.append([self.words.end])
             else:
-                pieces.append(self.words.ids(piece, first=not any(pieces[:index])))
+                pieces.append(self.words.ids(piece, first=first))
+            first = first and piece is Mark.BEGIN
         return self._assemble(pieces, image)
 
     def question(self, question: str, image: Tensor | None) -> Prompt:

@@ -32,7 +32,7 @@ def check_weights(
 
     Raises TowerForeign, or VlmInvalid when a part of the tower is missing.
     """
-    described = dict(config.get("vision_config") or {})
+    described = config.get("vision_config", {})
     theirs = _tower_name(described, folder)
     try:
         ours, state = hf_config(encoder), hf_state(encoder)
@@ -63,12 +63,14 @@ def check_digest(config: Mapping[str, Any], encoder: Encoder, folder: Path) -> N
     try:
         facts = config["emend"]["tower"]
         name, stated = str(facts["name"]), facts["base_digest"]
+        digests = [stated] if isinstance(stated, str) else list(stated)
     except (KeyError, TypeError) as cause:
         reason = "it has neither a tower nor `emend.tower` in its config.json"
         raise VlmInvalid(str(folder), reason) from cause
-    digests = [stated] if isinstance(stated, str) else list(stated)
     if encoder.base_digest not in digests:
-        reason = f"its base digest is {encoder.base_digest}, expected {' or '.join(digests)}"
+        reason = (
+            f"its base digest is {encoder.base_digest}, expected {' or '.join(map(str, digests))}"
+        )
         raise TowerForeign(name, encoder.name, reason)
 
 

@@ -16,6 +16,7 @@ from encoder.vlm.errors import VlmInvalid
 
 COMPUTED = ("position_ids", "rotary_emb.inv_freq")
 """Ends of the names of buffers that old files hold, and that are computed anew."""
+_PARTS = ("emend", "text_config", "vision_config")  # of a configuration, where it has them
 _INDEX = "model.safetensors.index.json"
 
 
@@ -74,6 +75,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise VlmInvalid(str(file), f"it is not JSON: {cause}") from cause
     if not isinstance(config, dict):
         raise VlmInvalid(str(file), "it is not a JSON object")
+    for part in _PARTS:
+        if not isinstance(config.get(part, {}), dict):
+            raise VlmInvalid(str(file), f"its `{part}` is not a JSON object")
     return config
 
 
