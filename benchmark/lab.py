@@ -85,6 +85,10 @@ class Lab:
         """Folder to ``(file name, bytes)`` of ``control.zip`` or ``wide-control.zip``."""
         return self._folders(archive, None)
 
+    def archive(self, name: str, split: str) -> dict[str, Files]:
+        """The same of one split of an archive that has splits, ``pretrain.zip``."""
+        return self._folders(name, split)
+
     def _folders(self, archive: str, split: str | None) -> dict[str, Files]:
         found: dict[str, Files] = defaultdict(list)
         with zipfile.ZipFile(self._file(archive)) as files:

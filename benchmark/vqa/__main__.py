@@ -1,0 +1,78 @@
+"""The study as a command: ``python -m benchmark.vqa --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmark.lab import Lab, LabMissing
+from benchmark.loop import RESULTS, say
+from benchmark.vqa.lab_sets import Amounts
+from benchmark.vqa.lab_study import Asking, Editing
+from benchmark.vqa.rows import ROWS, ZERO_SHOT, get_row
+from benchmark.vqa.runs import RunStore
+from benchmark.vqa.table import NoBaseline, RunsDiffer, markdown
+from editing.errors import EditError
+from encoder.errors import EncoderError
+
+
+def main() -> int:
+    """Edit, ask, and keep one JSON a row and seed; what is there already is not done again."""
+    options = _parser().parse_args()
+    store = RunStore(options.out)
+    try:
+        if not options.table:
+            _study(options, store)
+        if options.table or options.vlm is not None:
+            print(markdown(store.all()))
+    except (LabMissing, EditError, EncoderError, NoBaseline, RunsDiffer) as problem:
+        print(f"the study stopped: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _study(options: argparse.Namespace, store: RunStore) -> None:
+    lab = Lab(options.lab)
+    editing = Editing(lab, options.work, shots=options.shots)
+    asking = None
+    if options.vlm is not None:
+        amounts = Amounts(signs=options.signs, things=options.things)
+        asking = Asking(lab, options.vlm, editing, amounts)
+    for seed in options.seeds:
+        for row in [get_row(name) for name in options.rows]:
+            if row is ZERO_SHOT and seed != options.seeds[0]:
+                continue  # nothing of it depends on the seed
+            say(f"{row.name}, seed {seed}")
+            if asking is None:
+                editing.edit(row, seed)
+                continue
+            run = asking.run(row, seed, store)
+            say(
+                f"signs {run.target.accuracy:.1f} (classifier {run.classifier:.1f}), "
+                f"things {run.control.accuracy:.1f}"
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.vqa", description=__doc__)
+    work = Path(tempfile.gettempdir()) / "emend-vqa"
+    names = [row.name for row in ROWS]
+    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
+    parser.add_argument(
+        "--vlm", type=Path, help="folder of the lab's VLM; without it only the edits are made"
+    )
+    parser.add_argument("--work", type=Path, default=work, help="where edited encoders are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS / "vqa", help="folder of the results")
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="of the table")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--shots", type=int, default=20, help="training photos a class")
+    parser.add_argument("--signs", type=int, default=20, help="photos of each sign asked about")
+    parser.add_argument("--things", type=int, default=10, help="photos of each thing asked about")
+    parser.add_argument("--table", action="store_true", help="only print what is kept")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Edited encoders on disk, one a row and seed, so that a study goes on where it was stopped.
+
+Beside the snapshot of what moved lie the facts of the fit; they are written last and name the
+snapshot by its digest, so what a kill leaves behind is not taken for a finished edit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.vqa.edits import Tuned
+from encoder.clip import Encoder
+from encoder.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of fitting (all threads), optimizer steps, numbers trained in one update."""
+
+    cpu_seconds: float
+    steps: int
+    parameters: int
+
+
+class EditStore:
+    """A folder outside the repository."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def save(self, key: str, base: Encoder, tuned: Tuned, facts: Mapping[str, Any]) -> Cost:
+        """Keep an edit under `key`, with all facts that it depends on; what it cost, rounded."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        data = base.snapshot_of(tuned.encoder).to_bytes()
+        _write(self._snapshot(key), data)
+        cost = Cost(round(tuned.cpu_seconds, 1), tuned.steps, tuned.parameters)
+        told = {
+            "digest": hashlib.sha256(data).hexdigest(),
+            "base": base.base_digest,
+            "cost": asdict(cost),
+            "facts": dict(facts),
+        }
+        _write(self._facts(key), json.dumps(told, indent=1).encode())
+        return cost
+
+    def find(
+        self, key: str, base: Encoder, facts: Mapping[str, Any]
+    ) -> tuple[Encoder, Cost] | None:
+        """The edit under `key`; None when there is none, or one of other facts or another base.
+
+        Raises EncoderError for a damaged snapshot.
+        """
+        if not self._facts(key).exists():
+            return None
+        told = json.loads(self._facts(key).read_bytes())
+        if told["facts"] != json.loads(json.dumps(facts)) or told["base"] != base.base_digest:
+            return None
+        data = self._snapshot(key).read_bytes()
+        snapshot = Snapshot.from_bytes(data, digest=told["digest"], base_digest=base.base_digest)
+        return base.merged([snapshot]), Cost(**told["cost"])
+
+    def _snapshot(self, key: str) -> Path:
+        return self._root / f"{key}.safetensors"
+
+    def _facts(self, key: str) -> Path:
+        return self._root / f"{key}.json"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    aside = path.with_suffix(f"{path.suffix}.part")
+    aside.write_bytes(data)
+    os.replace(aside, path)

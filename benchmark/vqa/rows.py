@@ -1,0 +1,74 @@
+"""The rows of the study's table: which method, in which protocol, with which settings.
+
+All rows of the continual protocol share objective, epochs, batches and augmentation; step sizes are
+each method's defaults, written down here so that kept runs say what they were made with. Negatives
+are the update's own labels: with the whole vocabulary, updates without replay push down what
+earlier ones taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from editing.methods import MethodConfig, parse_config
+
+Protocol = Literal["none", "continual", "refit"]
+
+CONTINUAL: Mapping[str, Any] = {
+    "epochs": 2,
+    "rounds": 1,
+    "min_steps": 0,
+    "small_job_rate": 1,
+    "stop_margin": 100,  # never: all methods take the same steps
+    "guard_weight": 0,
+    "replay": "stack",
+}
+REFIT: Mapping[str, Any] = {"epochs": 4, "rounds": 1, "max_images": 1000}
+LORSU_RATES: Mapping[str, Any] = {"learning_rate": 1e-3, "fc1_learning_rate": 1e-3}
+
+
+def rate(size: float) -> dict[str, float]:
+    """Peak step size of everything dense or low-rank."""
+    return {"learning_rate": size}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `method` is one of `editing.methods`, None for no edit."""
+
+    name: str
+    title: str
+    method: str | None
+    protocol: Protocol
+    settings: Mapping[str, Any]
+
+    def config(self) -> MethodConfig:
+        """Raises InvalidConfig, UnknownMethod; ValueError for a row that edits nothing."""
+        if self.method is None:
+            raise ValueError(f"{self.name} edits nothing")
+        return parse_config(self.method, self.settings)
+
+
+ZERO_SHOT = Row("zero-shot", "Zr-shot", None, "none", {})
+ROWS: tuple[Row, ...] = (
+    ZERO_SHOT,
+    Row("lorsu", "LoRSU", "lorsu", "continual", {**CONTINUAL, **LORSU_RATES}),
+    Row("full-finetune", "F-FT", "full_finetune", "continual", {**CONTINUAL, **rate(1e-4)}),
+    Row("lora", "LoRA", "lora", "continual", {**CONTINUAL, **rate(1e-3)}),
+    Row("spu", "SPU", "spu", "continual", {**CONTINUAL, **rate(1e-4), "fc1_learning_rate": 1e-3}),
+    Row("layernorm", "LN", "layernorm", "continual", {**CONTINUAL, **rate(1e-3)}),
+    Row(
+        "lorsu-refit",
+        "LoRSU, refit with replay and guard",
+        "lorsu",
+        "refit",
+        {**REFIT, **LORSU_RATES},
+    ),
+)
+
+
+def get_row(name: str) -> Row:
+    """Raises KeyError."""
+    return {row.name: row for row in ROWS}[name]
