@@ -9,13 +9,33 @@ Legend: M images, C labels, S image side, E embedding width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from editing.errors import InvalidTask
 from editing.paired_test import flip_p_value, loss_p_value
+
+
+class Judged(Protocol):
+    """What `compare` must know of a control set: one number an image or question for the answer
+    that is right (-1 where it is unknown), and what may be lost. As in `ControlSet`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def rows(self) -> Tensor: ...
+    @property
+    def labelled(self) -> Tensor: ...
+    @property
+    def budget(self) -> float: ...
+    @property
+    def flip_budget(self) -> float | None: ...
+    @property
+    def seen(self) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,8 @@ class ControlSet:
     seen: Tensor | None = None
     base_features: Tensor | None = None
     flip_budget: float | None = None
+
+    kind = "classification"
 
     def __post_init__(self) -> None:
         """Raises InvalidTask."""
@@ -95,7 +117,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Loss:
-    """What one kind of image lost: the labelled ones right answers, the others their answers.
+    """What one part lost: those whose label or answer is known right answers, the others answers.
 
     lost, unseen_lost   percent of the `n` images of this kind, of its `unseen_n` unseen ones
     p_value             of what the unseen ones lost beyond the budget
@@ -108,6 +130,7 @@ class Loss:
     unseen_lost: float
     budget: float
     p_value: float
+    kind: str = "classification"
 
     def within(self, significance: float) -> bool:
         """No more lost than the budget, and on the unseen ones not significantly more."""
@@ -116,9 +139,12 @@ class Loss:
     @property
     def complaint(self) -> str:
         what = "points of accuracy" if self.labelled else "percent of its answers"
-        where = "labelled" if self.labelled else "unlabelled"
+        where = {
+            "classification": ("unlabelled images", "labelled images"),
+            "vqa": ("questions without an expected answer", "questions with an expected answer"),
+        }[self.kind][self.labelled]
         return (
-            f"{self.lost:.2f} {what} on its {self.n} {where} images ({self.unseen_lost:.2f} on the "
+            f"{self.lost:.2f} {what} on its {self.n} {where} ({self.unseen_lost:.2f} on the "
             f"{self.unseen_n} unseen of them), the budget is {self.budget:g}"
         )
 
@@ -141,6 +167,7 @@ class ControlChange:
     """
 
     name: str
+    kind: str  # "classification" or "vqa"
     whole: Share
     unseen: Share
     losses: tuple[Loss, ...]
@@ -168,6 +195,7 @@ class ControlChange:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "kind": self.kind,
             **self.whole.to_json(),
             "budget": self.losses[0].budget,
             "labelled": self.labelled,
@@ -177,7 +205,7 @@ class ControlChange:
 
 
 def compare(
-    control: ControlSet, before: Tensor, after: Tensor, *, significance: float
+    control: Judged, before: Tensor, after: Tensor, *, significance: float
 ) -> ControlChange:
     """Judge a candidate's answers (long [M]) against the base encoder's.
 
@@ -194,6 +222,7 @@ def compare(
         losses.append(_answers_loss(control, before != after, unseen))
     return ControlChange(
         control.name,
+        control.kind,
         _share(control, before, after, everything),
         _share(control, before, after, unseen),
         tuple(losses),
@@ -201,7 +230,7 @@ def compare(
     )
 
 
-def _accuracy_loss(control: ControlSet, before: Tensor, after: Tensor, unseen: Tensor) -> Loss:
+def _accuracy_loss(control: Judged, before: Tensor, after: Tensor, unseen: Tensor) -> Loss:
     """Of the labelled images."""
     right, still = before == control.rows, after == control.rows
     broken, fixed = right & ~still, ~right & still
@@ -218,10 +247,11 @@ def _accuracy_loss(control: ControlSet, before: Tensor, after: Tensor, unseen: T
             fixed=int((fixed & part).sum()),
             allowed=control.budget / 100 * part.sum().item(),
         ),
+        kind=control.kind,
     )
 
 
-def _answers_loss(control: ControlSet, flipped: Tensor, unseen: Tensor) -> Loss:
+def _answers_loss(control: Judged, flipped: Tensor, unseen: Tensor) -> Loss:
     """Of the images without a label."""
     budget = control.budget if control.flip_budget is None else control.flip_budget
     whole, part = ~control.labelled, ~control.labelled & unseen
@@ -235,10 +265,11 @@ def _answers_loss(control: ControlSet, flipped: Tensor, unseen: Tensor) -> Loss:
         p_value=flip_p_value(
             flips=int((flipped & part).sum()), images=int(part.sum()), allowed=budget / 100
         ),
+        kind=control.kind,
     )
 
 
-def _share(control: ControlSet, before: Tensor, after: Tensor, part: Tensor) -> Share:
+def _share(control: Judged, before: Tensor, after: Tensor, part: Tensor) -> Share:
     count, flips = int(part.sum()), _percent(before != after, part)
     judged = part & control.labelled
     if not bool(control.labelled.any()):

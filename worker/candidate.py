@@ -7,20 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from editing.examiner import Answers
 from editing.gate import GateConfig, GateReport, judge
 from editing.methods import Fit, MethodConfig, fit
 from editing.progress import Progress
+from editing.question_control import QuestionControl
 from encoder.clip import Encoder
 from encoder.deltas import Delta
+from encoder.vlm.reading import unreached
 from worker.control_sets import Controls
 from worker.training_set import TrainingPlan, TrainingSet
+
+Answer = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A judged edit; its deltas are at `strength` already.
 
-    `answers` are the labels given before and after, by correction id, for the job's own.
+    `answers` are those given before and after, by correction id, for the job's own: the encoder's
+    "label", and the "answer" of the vision-language model where it was asked.
     """
 
     deltas: Mapping[str, Delta]
@@ -29,7 +35,7 @@ class Candidate:
     promoted: bool
     reason: str
     report: Mapping[str, Any]
-    answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[Answer, Answer]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Bench:
     plan: TrainingPlan
     training: TrainingSet
     controls: Controls
+    questions: tuple[QuestionControl, ...]
     gathering: float
 
 
@@ -65,6 +72,8 @@ def make_candidate(
         task=bench.training.judged,
         controls=bench.controls.sets,
         config=gate,
+        questions=bench.questions,
+        asked=bench.training.asked,
         progress=progress,
     )
     seconds = {
@@ -116,16 +125,32 @@ def _facts(bench: Bench, fitted: Fit) -> dict[str, Any]:
             "guard_images": len(bench.controls.guard_pixels),
         },
         "bundled_controls": bench.controls.bundled,
+        "vlm": _model_facts(bench, fitted),
         "training": summary,
     }
 
 
-def _answers(bench: Bench, verdict: GateReport) -> dict[str, tuple[str, str]]:
+def _model_facts(bench: Bench, fitted: Fit) -> dict[str, Any] | None:
+    """Which model was asked, and how many of the numbers that were trained it cannot see."""
+    asked = [each.questions for each in bench.questions]
+    asked += [bench.training.asked.questions] if bench.training.asked else []
+    if not asked:
+        return None
+    vlm = asked[0].vlm
+    missed = unreached(vlm.reading, bench.base.tower, fitted.deltas)
+    parameters = sum(fitted.deltas[name].parameters for name in missed)
+    return {"name": vlm.name, "questions": sum(map(len, asked)), "unreached": parameters}
+
+
+def _answers(bench: Bench, verdict: GateReport) -> dict[str, tuple[Answer, Answer]]:
+    before, after = (_told(bench, each) for each in (verdict.before, verdict.after))
+    rows = zip(bench.plan.new, before, after, strict=False)  # the new ones were judged first
+    return {each.id: (earlier, later) for each, earlier, later in rows}
+
+
+def _told(bench: Bench, answers: Answers) -> list[Answer]:
     label = bench.training.vocabulary.label
-    rows = zip(
-        bench.plan.new,
-        verdict.answers_before.tolist(),
-        verdict.answers_after.tolist(),
-        strict=False,  # the new corrections are the first of those that were judged
-    )
-    return {each.id: (label(before), label(after)) for each, before, after in rows}
+    told = [{"label": label(row)} for row in answers.rows.tolist()]
+    for row, text in answers.said.items():
+        told[row]["answer"] = text
+    return list(told)

@@ -64,23 +64,25 @@ class Budgets:
     forgetting: float
     flips: float
 
-    def of(self, plan: ControlPlan, *, labelled: bool) -> Budgets:
-        """A set's own budget is for its labelled images; for the others where none has a label."""
-        if plan.budget is None:
+    def of_set(self, own: float | None, *, labelled: bool) -> Budgets:
+        """A set's own budget is for what is labelled; for the rest where nothing is."""
+        if own is None:
             return self
         if labelled:
-            return replace(self, forgetting=plan.budget)
-        return Budgets(plan.budget, plan.budget)
+            return replace(self, forgetting=own)
+        return Budgets(own, own)
 
 
 @dataclass(frozen=True)
 class Controls:
-    """guard_pixels uint8 [G, 3, S, S] · guard_features fp32 [G, E] of the base encoder"""
+    """guard_pixels uint8 [G, 3, S, S] · guard_features fp32 [G, E] of the base encoder · guarded:
+    the hashes of these images"""
 
     sets: tuple[ControlSet, ...]
     guard_pixels: Tensor
     guard_features: Tensor
     bundled: bool
+    guarded: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -114,13 +116,14 @@ class ControlLoader:
         # An image that stands in several sets is guarded once.
         guard = {
             names[index][row]: (index, row) for index, rows in enumerate(chosen) for row in rows
-        }.values()
+        }
         marked = tuple(_mark(each, rows) for each, rows in zip(sets, chosen, strict=True))
         return Controls(
             marked,
-            _gathered([each.pixels for each in sets], guard),
-            _gathered([_features(each) for each in sets], guard),
+            _gathered([each.pixels for each in sets], guard.values()),
+            _gathered([_features(each) for each in sets], guard.values()),
             bundled=not filled,
+            guarded=frozenset(guard),
         )
 
     def _registry_set(self, plan: ControlPlan, progress: Progress) -> ControlSet:
@@ -137,7 +140,7 @@ class ControlLoader:
             [self._kept[sha256] for sha256, _ in plan.images],
             targets,
             self._text(plan.labels, plan.templates),
-            self.budgets.of(plan, labelled=targets is not None),
+            self.budgets.of_set(plan.budget, labelled=targets is not None),
         )
 
     def _bundled_set(self, progress: Progress) -> ControlSet:

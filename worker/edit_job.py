@@ -84,6 +84,9 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
         seed=seed,
         progress=attempt.progress,
     )
+    questions = workshop.questions.load(
+        facts.questions, guarded=controls.guarded, progress=attempt.progress
+    )
     training = _training_set(workshop, plan, facts, controls)
     attempt.progress("waiting", 1, 1, None)
     bench = Bench(
@@ -93,6 +96,7 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
         plan=plan,
         training=training,
         controls=controls,
+        questions=questions,
         gathering=time.monotonic() - began,
     )
     return make_candidate(
@@ -172,8 +176,8 @@ def _conclude(attempt: Attempt, new: NewAdapter, candidate: Candidate) -> str:
             record_outcome(
                 session,
                 correction_id,
-                before={"label": before, "adapter": attempt.parent},
-                after={"label": after, "adapter": version},
+                before={**before, "adapter": attempt.parent},
+                after={**after, "adapter": version},
             )
         return finish_job(
             session,

@@ -4,6 +4,8 @@ WorkerError
 ├── NotReady              the worker cannot start; `str(error)` is one sentence for the terminal
 ├── ImageUnreadable       a stored image cannot be used; the job fails
 ├── ControlLabelUnknown   a control image's label has left its label set; the job fails
+├── VlmNeeded             a question is asked, and this worker has no model; the job fails
+├── QuestionUnaskable     a question cannot be put to the model; the job fails
 ├── NotIdle               a job is due, or the worker stops: what is done ahead waits
 └── JobInterrupted        the job is not at fault and returns to the queue
     ├── WorkerStopping        the worker was asked to end
@@ -41,6 +43,26 @@ class ControlLabelUnknown(WorkerError):
             f"control set {control_set!r} has images labelled {label!r}, "
             "which is no longer in its label set"
         )
+
+
+class VlmNeeded(WorkerError):
+    """`purpose` says what takes a vision-language model."""
+
+    def __init__(self, purpose: str) -> None:
+        self.purpose = purpose
+        super().__init__(
+            f"{purpose}, which takes a vision-language model, and this worker has none: set"
+            " EMEND_VLM to `bundled` or to a model's folder"
+        )
+
+
+class QuestionUnaskable(WorkerError):
+    """`owner` is the control set or correction whose question it is."""
+
+    def __init__(self, owner: str, reason: str) -> None:
+        self.owner = owner
+        self.reason = reason
+        super().__init__(f"a question of {owner} cannot be put to the model: {reason}")
 
 
 class NotIdle(WorkerError):

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from registry.control_questions import list_control_questions
 from registry.control_sets import list_control_images, list_control_sets
 from registry.corrections import corrections_of, job_corrections
 from registry.label_sets import get_label_set, list_label_sets
 from registry.lineage import Learnt, knows_forgotten, learnt_corrections
 from registry.session import reading
 from registry.tables import Correction, EditJob, LabelSet
+from worker.control_questions import PlannedQuestion, QuestionPlan, bounded
 from worker.control_sets import ControlPlan, plan_images
 
 
@@ -31,6 +33,7 @@ class Facts:
     must_forget: bool
     label_sets: dict[str, LabelSet]
     controls: tuple[ControlPlan, ...]
+    questions: tuple[QuestionPlan, ...]
 
 
 def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
@@ -42,6 +45,7 @@ def read_facts(engine: Engine, job: EditJob, parent: int) -> Facts:
             must_forget=knows_forgotten(session, parent),
             label_sets={row.name: row for row in list_label_sets(session)},
             controls=control_plans(session),
+            questions=question_plans(session),
         )
 
 
@@ -52,7 +56,7 @@ def read_corrections(engine: Engine, ids: Sequence[str]) -> list[Correction]:
 
 
 def control_plans(session: Session) -> tuple[ControlPlan, ...]:
-    """The registry's control sets, by name."""
+    """What the registry's control sets classify, by name."""
     plans = []
     for row in list_control_sets(session):
         if row.label_set is None:  # it only asks questions
@@ -69,6 +73,25 @@ def control_plans(session: Session) -> tuple[ControlPlan, ...]:
             )
         )
     return tuple(plans)
+
+
+def question_plans(session: Session) -> tuple[QuestionPlan, ...]:
+    """What the registry's control sets ask, by name."""
+    return tuple(
+        QuestionPlan(
+            row.name,
+            bounded(
+                [
+                    PlannedQuestion(
+                        each.image_sha256, each.question, each.answer, tuple(each.options or ())
+                    )
+                    for each in list_control_questions(session, row.name)
+                ]
+            ),
+            row.budget,
+        )
+        for row in list_control_sets(session)
+    )
 
 
 def is_forgotten(engine: Engine, image_sha256: str) -> bool:

@@ -28,9 +28,12 @@ from registry.methods import publish_method
 from registry.schema import check
 from registry.session import open_database, transaction
 from registry.store_probe import check_store
+from worker.asked_corrections import Asker
+from worker.control_questions import QuestionLoader
 from worker.control_sets import Budgets, ControlLoader
 from worker.errors import NotReady, WorkerStopping
 from worker.everyday import Everyday, read_everyday
+from worker.language_model import LanguageModel
 from worker.settings import Settings
 from worker.stored_images import ImageReader
 from worker.training_set import TrainingSetBuilder
@@ -116,6 +119,9 @@ def _assemble(
     cache = TextFeatureCache(TEXT_FEATURES_KEPT, settings.data / "text-features")
     reader = ImageReader(store, base.preprocessing)
     budgets = Budgets(settings.forgetting_budget, settings.flip_budget)
+    model = LanguageModel(
+        base, settings.vlm_source, settings.device, settings.vlm_decoder_precision
+    )
     return Workshop(
         name=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
         settings=settings,
@@ -123,6 +129,9 @@ def _assemble(
         store=store,
         base=base,
         controls=ControlLoader(base, reader, cache, everyday, budgets),
-        training_sets=TrainingSetBuilder(base, reader, cache, everyday.labels),
+        questions=QuestionLoader(model, reader, budgets),
+        training_sets=TrainingSetBuilder(
+            base, reader, cache, everyday.labels, Asker(model, reader)
+        ),
         stopping=stopping,
     )

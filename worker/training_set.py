@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from editing.fewshot import EditTask, draw_replay, plan_replay
+from editing.questions import AskedCorrections
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
 from registry.lineage import Learnt
 from registry.tables import Correction, LabelSet
+from worker.asked_corrections import Asker
 from worker.control_sets import Controls
 from worker.stored_images import ImageReader, Wanted
 from worker.vocabulary import Vocabulary, join_answers, possible_answers, text_features
@@ -79,11 +81,13 @@ def plan_training(
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """`task` is what is fitted, `judged` the same and more; rows are `vocabulary` rows."""
+    """`task` is what is fitted, `judged` the same and more; rows are `vocabulary` rows. `asked` are
+    those of the judged ones of which the vision-language model's answers count."""
 
     task: EditTask
     judged: EditTask
     vocabulary: Vocabulary
+    asked: AskedCorrections | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,13 @@ class TrainingSetBuilder:
     reader: ImageReader
     text_cache: TextFeatureCache
     everyday: Sequence[str]
+    asker: Asker
 
     def build(
         self, plan: TrainingPlan, label_sets: Mapping[str, LabelSet], controls: Controls
     ) -> TrainingSet:
-        """Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError."""
+        """Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError, and
+        what `Asker.asked` raises."""
         vocabulary = join_answers(possible_answers(plan.judged, label_sets, self.everyday))
         judged = EditTask(
             pixels=self._pixels(plan.judged),
@@ -109,7 +115,8 @@ class TrainingSetBuilder:
             guard_pixels=controls.guard_pixels,
             guard_features=controls.guard_features,
         )
-        return TrainingSet(_first(judged, len(plan.fitted)), judged, vocabulary)
+        asked = self.asker.asked(plan.judged)
+        return TrainingSet(_first(judged, len(plan.fitted)), judged, vocabulary, asked)
 
     def _pixels(self, corrections: Sequence[Correction]) -> Tensor:
         return self.reader.read(

@@ -2,7 +2,8 @@
 
 A row of the vocabulary is a label *under certain prompt templates*: one label in two label sets
 with other templates is two rows. An image's own possible answers all share their templates, so its
-label never stands against itself.
+label never stands against itself. A caption that the answer to a question makes is a prompt of its
+own, and stands against the captions of other answers to this question.
 
 Legend: N corrections, V rows, E embedding width.
 """
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from encoder.classifier import DEFAULT_TEMPLATES, TextFeatureCache, build_classifier
 from encoder.clip import Encoder
+from registry.captions import implied_caption
 from registry.tables import Correction, LabelSet
 
 Templates = tuple[str, ...]
 Prompt = tuple[str, Templates]
+AS_IT_IS = ("{}",)
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,48 @@ def possible_answers(
     these every label that somebody could confuse it with: those of the other corrections, the
     wrong predictions, the label sets that hold its label, and everyday things.
     """
-    shared = [correction.label for correction in corrections]
-    shared += [correction.predicted for correction in corrections if correction.predicted]
-    return [_answers(each, label_sets, shared, everyday) for each in corrections]
+    captions = [_own_caption(each) for each in corrections]
+    plain = [each for each, own in zip(corrections, captions, strict=True) if own is None]
+    shared = [each.label for each in plain]
+    shared += [each.predicted for each in plain if each.predicted]
+    same_question: dict[str, list[str]] = {}
+    for each, own in zip(corrections, captions, strict=True):
+        if own is not None and each.label:
+            same_question.setdefault(each.question, []).append(own)
+    return [
+        _answers(each, label_sets, shared, everyday)
+        if own is None
+        else _caption_answers(each, own, same_question.get(each.question, ()), everyday)
+        for each, own in zip(corrections, captions, strict=True)
+    ]
+
+
+def _own_caption(correction: Correction) -> str | None:
+    """The whole sentence that a correction's answer makes, if it is no label.
+
+    What implies no caption has one too, so that it has a row; it stands against nothing there.
+    """
+    if not correction.question or correction.label_set is not None:
+        return None
+    if not correction.label:
+        return f"{correction.question} {correction.answer}"
+    answers = str(correction.answer), correction.wrong_answer
+    implied = implied_caption(correction.question, *answers)
+    if implied is None or not implied.own_prompt or implied.label != correction.label:
+        return None
+    return correction.label
+
+
+def _caption_answers(
+    correction: Correction, caption: str, others: Sequence[str], everyday: Sequence[str]
+) -> Answers:
+    if not correction.label:
+        return Answers(caption, (caption,), AS_IT_IS)
+    wrong = [correction.predicted] if correction.predicted else []
+    labels = _distinct(caption, (*wrong, *others))
+    if len(labels) == 1:
+        labels = _distinct(caption, everyday)
+    return Answers(caption, labels, AS_IT_IS)
 
 
 def _answers(

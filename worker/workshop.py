@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from editing.gate import GateConfig
 from encoder.clip import Encoder
 from registry.artifacts import ArtifactStore
+from worker.control_questions import QuestionLoader
 from worker.control_sets import ControlLoader
 from worker.settings import Settings
 from worker.training_set import TrainingSetBuilder
@@ -25,6 +26,7 @@ class Workshop:
     store: ArtifactStore
     base: Encoder
     controls: ControlLoader
+    questions: QuestionLoader
     training_sets: TrainingSetBuilder
     gate: GateConfig = field(default_factory=GateConfig)
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client import EmendClient
-from tests.support.service import RunningService, picture, running_service
+from tests.support.service import picture, running_service
 from tests.support.tiny_encoder import tiny_folder
 
 
@@ -16,15 +16,11 @@ from tests.support.tiny_encoder import tiny_folder
 def client(tmp_path: Path) -> Iterator[EmendClient]:
     encoder = tiny_folder(tmp_path / "encoder")
     settings = {"vlm": "somewhere", "vlm_load": "lazy"}
-    with running_service(tmp_path / "data", encoder, **settings) as service:
-        yield _client_of(service)
-
-
-def _client_of(service: RunningService) -> EmendClient:
-    client = EmendClient("http://service")
-    client.http.close()
-    client.http = service.http
-    return client
+    with (
+        running_service(tmp_path / "data", encoder, **settings) as service,
+        EmendClient(service.url) as client,
+    ):
+        yield client
 
 
 def test_answers_are_sent_one_an_image(client: EmendClient) -> None:

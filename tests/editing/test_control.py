@@ -42,6 +42,7 @@ def test_a_labelled_set_counts_accuracy_and_flips() -> None:
     change = changed(control(torch.zeros(10, dtype=torch.long)), after)
     assert change.to_json() == {
         "name": "things",
+        "kind": "classification",
         "n": 10,
         "labelled_n": 10,
         "before": 90.0,

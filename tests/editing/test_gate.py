@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +12,8 @@ from editing.errors import EditCancelled
 from editing.fewshot import EditTask
 from editing.gate import GateConfig, GateReport, judge
 from editing.progress import Progress, silent
+from editing.question_control import QuestionControl
+from editing.questions import AskedCorrections
 from encoder.clip import Encoder
 from encoder.deltas import Delta, LowRank
 from tests.support.edit_task import LABELS, control_set, edit_task, text_features, with_earlier
@@ -77,6 +79,8 @@ def ask(
     parent: Encoder | None = None,
     start: Encoder | None = None,
     config: GateConfig = GRID,
+    questions: Sequence[QuestionControl] = (),
+    asked: AskedCorrections | None = None,
     progress: Progress = silent,
 ) -> tuple[GateReport, float]:
     return judge(
@@ -87,6 +91,8 @@ def ask(
         task=task,
         controls=controls,
         config=config,
+        questions=questions,
+        asked=asked,
         progress=progress,
     )
 
@@ -102,8 +108,8 @@ def test_an_edit_that_fixes_and_keeps_is_promoted(base: Encoder) -> None:
     assert facts["earlier"] is None
     assert facts["held_out"] is None
     assert facts["controls"][0]["before"] == 100
-    assert torch.equal(report.answers_after, task.targets)
-    assert torch.equal(report.answers_before, answers(base, task.pixels, task.text_features))
+    assert torch.equal(report.after.rows, task.targets)
+    assert torch.equal(report.before.rows, answers(base, task.pixels, task.text_features))
 
 
 def test_an_edit_is_judged_without_any_control_set_too(base: Encoder) -> None:

@@ -16,7 +16,9 @@ from registry.lineage import Learnt
 from registry.tables import Correction
 from tests.support.running_worker import COLOURS, EVERYDAY, picture
 from tests.support.tiny_encoder import tiny_encoder
+from worker.asked_corrections import Asker
 from worker.control_sets import Budgets, ControlLoader, ControlPlan, plan_images
+from worker.language_model import LanguageModel
 from worker.stored_images import ImageReader, Wanted
 from worker.training_set import TrainingPlan, TrainingSetBuilder, plan_training
 
@@ -119,7 +121,9 @@ def test_the_task_guards_half_of_each_control_set(tmp_path: Path) -> None:
     )
     correction = Correction(id="one", label="apple", image_sha256=next(iter(stored["colours"])))
     fitted = TrainingPlan((correction,), (), (), stacked=False)
-    built = TrainingSetBuilder(base, reader, cache, EVERYDAY.labels).build(fitted, {}, controls)
+    asker = Asker(LanguageModel(base, None, "cpu", "fp32"), reader)
+    builder = TrainingSetBuilder(base, reader, cache, EVERYDAY.labels, asker)
+    built = builder.build(fitted, {}, controls)
 
     everything = reader.read([Wanted(sha, name) for name in stored for sha in sorted(stored[name])])
     seen = torch.cat([each.seen for each in controls.sets if each.seen is not None])

@@ -1,0 +1,124 @@
+"""Asks several encoders the same things: corrections, images of control sets, control questions.
+
+Legend: N corrections, M images of a control set, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from editing.control import ControlChange, ControlSet, compare
+from editing.control_images import ControlImages
+from editing.fewshot import EditTask
+from editing.progress import Progress
+from editing.question_control import QuestionControl
+from editing.questions import AskedCorrections
+from encoder.clip import Encoder
+
+CHUNK = 64
+"""Images embedded between two calls of the progress callback."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an encoder makes of the corrections.
+
+    rows   long [N], the allowed label that each is given
+    right  bool [N]
+    said   the model's own answers, by position, where it was asked
+    """
+
+    rows: Tensor
+    right: Tensor
+    said: Mapping[int, str]
+
+
+class Examiner:
+    """Images that control sets share are looked at only once."""
+
+    def __init__(
+        self,
+        base: Encoder,
+        controls: Sequence[ControlSet],
+        questions: Sequence[QuestionControl],
+        *,
+        significance: float,
+        progress: Progress,
+    ) -> None:
+        self._questions = questions
+        self._images = ControlImages(controls)
+        self._significance = significance
+        self._progress = progress
+        self._step = 0
+        self._steps = 0
+        self._base_encoder = base
+        self._base = self._base_features(base)
+        rows = zip(self._images.sets, self._base, strict=True)
+        self._before = [control.answers(features) for control, features in rows]
+
+    def answers(self, encoder: Encoder, task: EditTask, asked: AskedCorrections | None) -> Answers:
+        """Of all corrections; those that are `asked` are right where the model's answer is."""
+        features = self._embed(encoder, torch.split(task.pixels, CHUNK), len(task))
+        scores = features @ task.text_features.T
+        rows = scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
+        right = rows == task.targets
+        if asked is None:
+            return Answers(rows, right, {})
+        answers = asked.questions.answers(encoder, self._tell)
+        right[asked.rows] = asked.is_right(answers)
+        return Answers(rows, right, dict(zip(asked.rows.tolist(), answers, strict=True)))
+
+    def asked(self, encoder: Encoder) -> tuple[ControlChange, ...]:
+        """What a candidate does to the answers to each control set's questions."""
+        return tuple(
+            each.change(encoder, self._tell, significance=self._significance)
+            for each in self._questions
+        )
+
+    def changes(self, features: Sequence[Tensor]) -> tuple[ControlChange, ...]:
+        """What a candidate with these features (fp32 [M, E] a set) does to each control set."""
+        rows = zip(self._images.sets, self._before, features, strict=True)
+        return tuple(
+            compare(control, before, control.answers(features), significance=self._significance)
+            for control, before, features in rows
+        )
+
+    def features_before(self, start: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set, of the encoder that was edited."""
+        return self._base if start is self._base_encoder else self.features(start)
+
+    def _base_features(self, base: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set, from the caller where it has them."""
+        cached = [control.base_features for control in self._images.sets]
+        known = [features for features in cached if features is not None]
+        return known if len(known) == len(cached) else self.features(base)
+
+    def features(self, encoder: Encoder) -> list[Tensor]:
+        """fp32 [M, E] for every control set."""
+        if not self._images.sets:
+            return []
+        chunks = self._images.chunks(CHUNK)
+        return self._images.of_each_set(self._embed(encoder, chunks, len(self._images)))
+
+    def _embed(self, encoder: Encoder, chunks: Iterable[Tensor], images: int) -> Tensor:
+        """fp32 [images, E] on the CPU, for uint8 [images, 3, S, S] in chunks."""
+        self._steps += math.ceil(images / CHUNK)
+        features = []
+        for chunk in chunks:
+            self._report()
+            features.append(encoder.embed_images(chunk).cpu())
+        return torch.cat(features)
+
+    def _tell(self) -> None:
+        """One more step than was foreseen."""
+        self._steps += 1
+        self._report()
+
+    def _report(self) -> None:
+        self._progress("gating", self._step, self._steps, None)
+        self._step += 1
