@@ -37,14 +37,14 @@ class AnswerLesson(Lesson):
             batch_size=config.answer_batch_size,
             weight=config.answer_weight,
         )
-        self._vision = vision
-        self._task = task
+        self.vision = vision
+        self.task = task
 
     def outcome(self, weights: Mapping[str, Tensor], pixels: Tensor, batch: Tensor) -> Outcome:
         """Raises encoder.vlm.errors.PromptTooLong, AnswerTooLong."""
         rows = batch.tolist()
-        candidates = [(self._task.right[row], *self._task.wrong[row]) for row in rows]
-        likelihoods = self._likelihoods(weights, pixels, rows, candidates)
+        candidates = [(self.task.right[row], *self.task.wrong[row]) for row in rows]
+        likelihoods = self.likelihoods(weights, pixels, rows, candidates)
         losses, margins = [], []
         for row, found in zip(candidates, likelihoods, strict=True):
             mean = found[0] / self._tokens(row[0])  # nats a token
@@ -56,30 +56,35 @@ class AnswerLesson(Lesson):
             margins.append(margin)
         return Outcome(torch.stack(losses).mean(), torch.stack(margins).detach())
 
-    def _likelihoods(
+    def likelihoods(
         self,
         weights: Mapping[str, Tensor],
         pixels: Tensor,
-        rows: list[int],
-        candidates: list[tuple[str, ...]],
+        rows: Sequence[int],
+        candidates: Sequence[Sequence[str]],
     ) -> Sequence[Tensor]:
         """Log-likelihood of each question's candidates, nats."""
-        vlm = self._task.vlm
-        with self._vision.autocast():
-            images = vlm.connect(self._vision.tokens(pixels, weights, vlm.reading))  # [B, T', D]
-            prompts = [
-                vlm.question(self._task.questions[row], image).embeddings
-                for row, image in zip(rows, images, strict=True)
-            ]
-            found = answer_likelihood(
-                vlm,
-                [prompt for prompt, row in zip(prompts, candidates, strict=True) for _ in row],
-                [answer for row in candidates for answer in row],
-            )
-        return torch.split(found.to(self._vision.device), [len(row) for row in candidates])
+        with self.vision.autocast():
+            tokens = self.vision.tokens(pixels, weights, self.task.vlm.reading)
+            return self.ask(self.task.vlm.connect(tokens), rows, candidates)
+
+    def ask(
+        self, images: Tensor, rows: Sequence[int], candidates: Sequence[Sequence[str]]
+    ) -> Sequence[Tensor]:
+        """The same from image tokens [B, T', D]."""
+        prompts = [
+            self.task.vlm.question(self.task.questions[row], image).embeddings
+            for row, image in zip(rows, images, strict=True)
+        ]
+        found = answer_likelihood(
+            self.task.vlm,
+            [prompt for prompt, row in zip(prompts, candidates, strict=True) for _ in row],
+            [answer for row in candidates for answer in row],
+        )
+        return torch.split(found.to(self.vision.device), [len(row) for row in candidates])
 
     def _tokens(self, answer: str) -> int:
-        return len(self._task.vlm.answer_ids(answer.strip())) + 1  # the end token
+        return len(self.task.vlm.answer_ids(answer.strip())) + 1  # the end token
 
 
 def _log_odds(mean: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Lessons:
     """What a task teaches: labels, answers, or both."""
 
     labels: LabelLesson | None
-    answers: AnswerLesson | None
+    answers: Lesson | None
 
     @classmethod
     def of(

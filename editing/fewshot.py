@@ -61,6 +61,27 @@ class EditTask:
         if features is not None and features.shape[0] != self.guard_pixels.shape[0]:
             raise InvalidTask(f"{features.shape[0]} features for the guard images")
 
+    @classmethod
+    def of_answers(
+        cls,
+        answers: AnswerTask,
+        *,
+        guard_pixels: Tensor | None = None,
+        guard_features: Tensor | None = None,
+    ) -> EditTask:
+        """Questions alone, nothing with a label."""
+        none = torch.empty(0, dtype=torch.long)
+        return cls(
+            pixels=answers.pixels[:0],
+            targets=none,
+            allowed=torch.empty(0, 0, dtype=torch.bool),
+            text_features=torch.empty(0, 0),
+            new=none.bool(),
+            guard_pixels=answers.pixels[:0] if guard_pixels is None else guard_pixels,
+            guard_features=guard_features,
+            answers=answers,
+        )
+
     def __len__(self) -> int:
         """Corrections with a label."""
         return self.targets.numel()

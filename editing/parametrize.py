@@ -8,7 +8,7 @@ start at the identity: `up`, values and offsets are zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from editing.selection import Selection
-from editing.vision import VisionFunction
 from encoder.deltas import Delta, Dense, LowRank, Sparse
 
 
@@ -107,21 +106,16 @@ class DensePart:
 
 
 class Parametrisation:
-    """Some weights of a vision tower as functions of trainable numbers, grouped by step size."""
+    """Some weights of a model as functions of trainable numbers, grouped by step size."""
 
-    def __init__(self, vision: VisionFunction, parts: Mapping[str, tuple[Part, float]]) -> None:
+    def __init__(self, parts: Mapping[str, tuple[Part, float]]) -> None:
         """parts: by weight name, with the peak step size of their numbers."""
-        self.vision = vision
         self._parts = {name: part for name, (part, _) in parts.items()}
         self._rates = {name: rate for name, (_, rate) in parts.items()}
 
     def weights(self) -> dict[str, Tensor]:
         """Every selected weight as edited so far, differentiable in the trainable numbers."""
         return {name: part.weight() for name, part in self._parts.items()}
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] -> fp32 unit features [B, E] of the encoder as edited so far."""
-        return self.vision(pixels, self.weights())
 
     def groups(self) -> list[tuple[list[Tensor], float]]:
         """(trainable numbers, peak step size), one group a step size."""
@@ -162,16 +156,22 @@ class Forms:
 
 
 def parametrise(
-    vision: VisionFunction, selection: Selection, forms: Forms, *, generator: torch.Generator
+    frozen: Callable[[str], Tensor],
+    selection: Selection,
+    forms: Forms,
+    *,
+    generator: torch.Generator,
 ) -> Parametrisation:
-    """One part for each selected weight, in the selection's order."""
+    """One part for each selected weight, in the selection's order; `frozen` gives it by its name,
+    fp32 and without gradient."""
     parts: dict[str, tuple[Part, float]] = {}
     for name, rows in selection.rows.items():
-        frozen = vision.weight(name)
-        part = LowRankPart(frozen, rows, rank=forms.rank, scale=forms.scale, generator=generator)
+        part = LowRankPart(
+            frozen(name), rows, rank=forms.rank, scale=forms.scale, generator=generator
+        )
         parts[name] = (part, forms.rate)
     for name, mask in selection.masks.items():
-        parts[name] = (SparsePart(vision.weight(name), mask), forms.sparse_rate)
+        parts[name] = (SparsePart(frozen(name), mask), forms.sparse_rate)
     for name in selection.dense:
-        parts[name] = (DensePart(vision.weight(name)), forms.rate)
-    return Parametrisation(vision, parts)
+        parts[name] = (DensePart(frozen(name)), forms.rate)
+    return Parametrisation(parts)

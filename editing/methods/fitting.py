@@ -97,7 +97,7 @@ def fit(
     selection = config.select(Subject(encoder, gradients))
     generator = torch.Generator().manual_seed(seed)
     forms = config.forms.at_pace(config.rate_for(*lessons.sizes))
-    edited = parametrise(vision, selection, forms, generator=generator)
+    edited = parametrise(vision.weight, selection, forms, generator=generator)
     guard = GuardTerm(encoder, task, config, generator)
     course = Course(vision, lessons, guard, config.augmentation, generator)
     history = train(edited, course, config, progress=progress)

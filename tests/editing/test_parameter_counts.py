@@ -86,7 +86,7 @@ def shapes_in(encoder: Encoder, block: Block) -> tuple[torch.Size, ...]:
 def numbers(encoder: Encoder, config: MethodConfig, selection: Selection) -> dict[str, int]:
     """Trained numbers by weight name."""
     edited = parametrise(
-        VisionFunction(encoder, precision="fp32"),
+        VisionFunction(encoder, precision="fp32").weight,
         selection,
         config.forms,
         generator=torch.Generator().manual_seed(0),

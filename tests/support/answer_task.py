@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from editing.answer_task import AnswerTask
 from editing.fewshot import EditTask
 from encoder.clip import Encoder
 from encoder.vlm.answering import score_options
 from encoder.vlm.model import VisionLanguageModel
-from tests.support.edit_task import edit_task
 from tests.support.tiny_encoder import random_pixels
 
 QUESTION = "What is this?"
@@ -47,13 +44,4 @@ def answer_task(
 
 def answers_only(answers: AnswerTask, *, guard: int = 4) -> EditTask:
     """A task without any label."""
-    empty = edit_task([0], guard=guard)
-    return EditTask(
-        pixels=empty.pixels[:0],
-        targets=empty.targets[:0],
-        allowed=torch.zeros(0, 0, dtype=torch.bool),
-        text_features=empty.text_features[:0],
-        new=empty.new[:0],
-        guard_pixels=empty.guard_pixels,
-        answers=answers,
-    )
+    return EditTask.of_answers(answers, guard_pixels=random_pixels(guard, seed=1))

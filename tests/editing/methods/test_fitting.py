@@ -98,14 +98,14 @@ def test_its_features_in_training_are_those_of_the_merged_encoder(layout: str, m
     selection = fit(encoder, task, quick_method(method, epochs=0), seed=0).selection
     vision = VisionFunction(encoder, precision="fp32")
     generator = torch.Generator().manual_seed(1)
-    edited = parametrise(vision, selection, config.forms, generator=generator)
+    edited = parametrise(vision.weight, selection, config.forms, generator=generator)
     with torch.no_grad():
         for tensors, _ in edited.groups():
             for tensor in tensors:
                 tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
     pixels = random_pixels(3)
     merged = encoder.merged_deltas(edited.extract(), label="shaken").embed_images(pixels)
-    torch.testing.assert_close(edited.features(pixels), merged, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(vision(pixels, edited.weights()), merged, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(merged, encoder.embed_images(pixels), atol=1e-3)
 
 
