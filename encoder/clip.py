@@ -104,7 +104,7 @@ class Encoder:
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] on any device to unit rows, fp32 [B, E] on `device`."""
-        return self._embed(pixels, self._image_chunk, self._image_features)
+        return self._embed(pixels, self.image_chunk, self._image_features)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Prompts to unit rows, fp32 [T, E] on `device`."""
@@ -210,7 +210,8 @@ class Encoder:
         return self._parameters[self.tower.blocks[0].fc1[0]]
 
     @cached_property
-    def _image_chunk(self) -> int:
+    def image_chunk(self) -> int:
+        """How many images to pass through the tower at once."""
         # torch's own attention has a fast path for even numbers of heads only. Off it, it turns the
         # batch around, and half-precision products of the result copy the weight for every token
         # on a CPU: 350 ms a forward of DeiT-Ti (3 heads), unless there is one image.

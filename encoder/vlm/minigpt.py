@@ -43,6 +43,7 @@ _LORA = re.compile(
     r"llama_model\.base_model\.model\.(?P<module>model\.layers\.\d+\.self_attn\.[qv]_proj)"
     r"\.lora_(?P<side>[AB])(?:\.default)?\.weight"
 )
+_STRANGER = re.compile(r"GLOBAL ([\w.]+)")
 # What torch's restricted loader raises for files it will not or cannot read.
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError)
 
@@ -115,7 +116,9 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as cause:
-        raise VlmInvalid(str(file), f"it cannot be read safely: {cause}") from cause
+        stranger = _STRANGER.search(str(cause))  # torch's own words advise to trust the file
+        reason = f"it calls {stranger[1]}" if stranger else type(cause).__name__
+        raise VlmInvalid(str(file), f"it cannot be read safely ({reason})") from cause
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(w, Tensor) for w in state.values()):
         raise VlmInvalid(str(file), "it is not {'model': {name: tensor}}")

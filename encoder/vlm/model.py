@@ -25,8 +25,6 @@ from encoder.vlm.words import Words
 
 __all__ = ["Prompt", "Turn", "VisionLanguageModel"]
 
-_IMAGE_CHUNK = {"cpu": 8, "cuda": 64}  # images a forward; memory decides, as in `clip`
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -80,11 +78,10 @@ class VisionLanguageModel:
 
         Raises OutOfMemory.
         """
-        chunk = _IMAGE_CHUNK.get(encoder.device.type, 8)
         with memory_watched(encoder.device), torch.no_grad():
             parts = [
                 self.connect(self.tower_tokens(encoder, part))
-                for part in torch.split(pixels, chunk)
+                for part in torch.split(pixels, encoder.image_chunk)
             ]
             return torch.cat(parts)
 

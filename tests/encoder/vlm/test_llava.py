@@ -1,4 +1,4 @@
-"""LLaVA folders of every layout that was ever written, and folders that are none."""
+"""LLaVA folders of every layout that was ever written."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from encoder.clip import Encoder
 from encoder.tower import view_tower
 from encoder.vlm.decoder import expected_shapes
-from encoder.vlm.errors import TowerForeign, VlmInvalid, VlmMissing
+from encoder.vlm.errors import VlmInvalid
 from encoder.vlm.hf_names import hf_state
 from encoder.vlm.llava import build_parts, llava_reading, sort_names
 from encoder.vlm.load import load_vlm
-from encoder.vlm.model import VisionLanguageModel
 from tests.support.tiny_encoder import random_pixels, tiny_encoder
-from tests.support.tiny_vlm import full_llava_folder, tiny_vlm_folder
+from tests.support.vlm_folders import (
+    Facts,
+    configure,
+    drop,
+    load,
+    rewrite,
+    weights_of,
+)
 
-State = dict[str, Tensor]
-Facts = dict[str, Any]
-
-# Published with LLaVA-1.5-7B; what it leaves out has LlamaConfig's defaults.
 LLAVA_7B: Facts = {
     "model_type": "llava",
     "ignore_index": -100,
@@ -57,43 +59,6 @@ LLAVA_7B: Facts = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tiny_vlm_folder(tmp_path / "tiny", tiny_encoder())
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return full_llava_folder(tmp_path_factory.mktemp("full") / "full", tiny_encoder())
-
-
-def load(folder: Path, encoder: Encoder | None = None) -> VisionLanguageModel:
-    return load_vlm(str(folder), encoder or tiny_encoder())
-
-
-def rewrite(source: Path, target: Path, change: Callable[[State], State]) -> Path:
-    """The same folder, its weights changed."""
-    target.mkdir(exist_ok=True)
-    for file in source.glob("*.json"):
-        (target / file.name).write_bytes(file.read_bytes())
-    save_file(change(load_file(source / "model.safetensors")), target / "model.safetensors")
-    return target
-
-
-def configure(folder: Path, **facts: Any) -> Path:
-    """The same folder, its configuration changed; None takes an entry away."""
-    file = folder / "config.json"
-    config = {**json.loads(file.read_text(encoding="utf-8")), **facts}
-    kept = {key: value for key, value in config.items() if value is not None}
-    file.write_text(json.dumps(kept), encoding="utf-8")
-    return folder
-
-
-def weights_of(vlm: VisionLanguageModel) -> State:
-    both = {**vlm.connector.state_dict(), **vlm.decoder.state_dict()}
-    return {name: weight.clone() for name, weight in both.items()}
 
 
 def of_the_hub(name: str) -> str:
@@ -147,112 +112,6 @@ def test_the_tower_in_the_folder_is_dropped(full: Path) -> None:
     )
 
 
-def test_a_tower_in_half_precision_is_the_served_one(full: Path, tmp_path: Path) -> None:
-    half = rewrite(full, tmp_path / "half", lambda s: {n: w.half() for n, w in s.items()})
-    assert load(half).family == "llava"
-    rounded = rewrite(full, tmp_path / "bf16", lambda s: {n: w.bfloat16() for n, w in s.items()})
-    assert load(rounded).family == "llava"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("encoder.layers.1.mlp.fc2.weight", 1.01), ("post_layernorm.weight", 1.5)]
-)
-def test_a_tower_of_other_values_is_refused_with_both_names(
-    full: Path, tmp_path: Path, name: str, value: float
-) -> None:
-    def change(state: State) -> State:
-        return {n: w * value if n == f"vision_tower.{name}" else w for n, w in state.items()}
-
-    foreign = rewrite(full, tmp_path / "foreign", change)
-    with pytest.raises(TowerForeign) as caught:
-        load(foreign)
-    assert name in caught.value.reason
-    assert "width 32" in caught.value.expected
-    assert caught.value.found == "tiny-open_clip"
-
-
-@pytest.mark.parametrize(
-    ("layout", "seed"), [("open_clip", 1), ("timm_fused", 0), ("timm_split", 0), ("siglip", 0)]
-)
-def test_another_encoder_is_refused_with_both_names(full: Path, layout: str, seed: int) -> None:
-    with pytest.raises(TowerForeign) as caught:
-        load(full, tiny_encoder(layout, seed=seed))
-    assert "CLIP ViT of 2 blocks, width 32, in full" in str(caught.value)
-    assert f"tiny-{layout}" in str(caught.value)
-
-
-@pytest.mark.parametrize("fact", [{"hidden_act": "quick_gelu"}, {"num_attention_heads": 2}])
-def test_a_tower_that_computes_otherwise_with_the_same_weights_is_refused(
-    full: Path, tmp_path: Path, fact: Facts
-) -> None:
-    other = rewrite(full, tmp_path / "other", lambda state: state)
-    vision = json.loads((other / "config.json").read_text(encoding="utf-8"))["vision_config"]
-    configure(other, vision_config={**vision, **fact, "_name_or_path": "their-vit"})
-    with pytest.raises(TowerForeign, match=r"'their-vit'.*'tiny-open_clip'") as caught:
-        load(other)
-    assert next(iter(fact)) in caught.value.reason
-
-
-def test_without_a_tower_the_base_digest_decides(folder: Path) -> None:
-    other = tiny_encoder(seed=1)
-    with pytest.raises(TowerForeign, match=other.base_digest):
-        load(folder, other)
-    both = [tiny_encoder().base_digest, other.base_digest]  # as in two precisions
-    configure(folder, emend={"tower": {"name": "either", "base_digest": both}})
-    assert load(folder, other).name == load(folder).name == "tiny"
-
-
-@pytest.mark.parametrize(
-    "emend", [None, {}, {"tower": {"name": "x"}}, {"tower": {"name": "x", "base_digest": 7}}]
-)
-def test_a_folder_that_says_nothing_of_its_tower_is_refused(folder: Path, emend: object) -> None:
-    configure(folder, emend=emend)
-    with pytest.raises(VlmInvalid, match=r"emend\.tower"):
-        load(folder)
-
-
-def drop(end: str) -> Callable[[State], State]:
-    return lambda state: {name: w for name, w in state.items() if not name.endswith(end)}
-
-
-def put(name: str, *shape: int) -> Callable[[State], State]:
-    return lambda state: {**state, name: torch.zeros(*shape)}
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (drop("linear_2.bias"), r"lacks linear_2\.bias"),
-        (drop("layers.1.mlp.up_proj.weight"), r"lacks model\.layers\.1\.mlp\.up_proj\.weight"),
-        (drop("weight"), r"lacks linear_1\.weight, linear_2\.weight$"),
-        (lambda _: {}, r"lacks linear_1\.bias"),
-        (put("multi_modal_projector.linear_3.weight", 2), r"unknown weights linear_3\.weight"),
-        (put("language_model.model.layers.7.x", 2), r"unknown weights model\.layers\.7\.x"),
-        (put("image_newline", 2), "unknown weights image_newline"),
-        (put("multi_modal_projector.linear_1.bias", 7), r"linear_1\.bias has shape \[7\]"),
-        (put("language_model.lm_head.weight", 9, 32), r"lm_head\.weight has shape \[9, 32\]"),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused_by_name(
-    folder: Path, tmp_path: Path, change: Callable[[State], State], told: str
-) -> None:
-    with pytest.raises(VlmInvalid, match=told):
-        load(rewrite(folder, tmp_path / "changed", change))
-
-
-def test_buffers_of_old_files_are_passed_over(folder: Path, tmp_path: Path) -> None:
-    name = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
-    assert load(rewrite(folder, tmp_path / "old", put(name, 4))).family == "llava"
-
-
-def test_a_tower_that_lacks_a_weight_is_refused_by_name(full: Path, tmp_path: Path) -> None:
-    part = rewrite(full, tmp_path / "part", drop("layers.0.mlp.fc1.bias"))
-    with pytest.raises(VlmInvalid, match=r"tower lacks encoder\.layers\.0\.mlp\.fc1\.bias"):
-        load(part)
-    unread = rewrite(full, tmp_path / "unread", drop("post_layernorm.bias"))
-    assert load(unread).family == "llava"
-
-
 def test_tied_words_are_stored_once(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tied = {**config["text_config"], "tie_word_embeddings": True}
@@ -262,65 +121,6 @@ def test_tied_words_are_stored_once(folder: Path, tmp_path: Path) -> None:
         decoder: Any = vlm.decoder
         assert decoder.lm_head.weight is decoder.model.embed_tokens.weight
         assert not decoder.lm_head.weight.is_meta
-
-
-@pytest.mark.parametrize("name", ["nowhere", "bundled-not"])
-def test_a_folder_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
-    with pytest.raises(VlmMissing, match=name):
-        load(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "told"),
-    [
-        ("config.json", None, "no config.json"),
-        ("config.json", "{", "not JSON"),
-        ("config.json", "[]", "not a JSON object"),
-        ("config.json", '{"model_type": "llava", "emend": []}', "`emend` is not a JSON object"),
-        ("config.json", '{"model_type": "llava", "text_config": 1}', "`text_config` is not"),
-        ("config.json", '{"model_type": "clip"}', "model_type 'clip'"),
-        ("config.json", "{}", "model_type None"),
-        ("model.safetensors", None, "no safetensors file"),
-        ("model.safetensors", "pickle", "model.safetensors"),
-        ("tokenizer.json", None, "no tokenizer.json"),
-        ("tokenizer.json", "{", "tokenizer.json"),
-        ("tokenizer.json", "{}", "tokenizer.json"),
-        ("tokenizer_config.json", None, "no tokenizer_config.json"),
-        ("tokenizer_config.json", "[1]", "tokenizer_config.json"),
-        ("tokenizer_config.json", "{}", "names no eos_token"),
-        ("tokenizer_config.json", '{"eos_token": 7}', "tokenizer_config.json"),
-    ],
-)
-def test_damaged_folders_are_refused(
-    folder: Path, file: str, content: str | None, told: str
-) -> None:
-    if content is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_text(content, encoding="utf-8")
-    with pytest.raises(VlmInvalid, match=re.escape(told)):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    ("facts", "told"),
-    [
-        ({"vision_feature_layer": [-2, -5]}, "several layers"),
-        ({"vision_feature_layer": 3}, "layer 3 is none of a tower of 2 blocks"),
-        ({"vision_feature_layer": -3}, "layer -3 is none"),
-        ({"vision_feature_select_strategy": "some"}, "'some'"),
-        ({"projector_hidden_act": "nothing"}, "unknown activation 'nothing'"),
-        ({"text_config": {"model_type": "mistral"}}, "'mistral'"),
-        ({"text_config": {"model_type": "llama", "hidden_size": "wide"}}, "configuration"),
-        ({"text_config": {"model_type": "llama", "hidden_size": -32}}, "configuration"),
-        ({"text_config": {"model_type": "llama", "num_attention_heads": 0}}, "configuration"),
-    ],
-)
-def test_configurations_that_cannot_be_built_are_refused(
-    folder: Path, facts: Facts, told: str
-) -> None:
-    with pytest.raises(VlmInvalid, match=told):
-        load(configure(folder, **facts))
 
 
 @pytest.mark.parametrize(
