@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots image-report bundled-encoder clean
+.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots image-report bundled-encoder bundled-vlm clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ image-report: setup ## Measure sizes, rebuild and start of the images (needs a D
 
 bundled-encoder: setup ## Train the bundled demo encoder again (about an hour on two cores, needs LAB=...)
 	@$(PY) -m recipes.bundled_encoder --lab "$(LAB)" $(ARGS)
+
+bundled-vlm: setup ## Train the bundled vision-language model again (about forty minutes on one core, needs LAB=...)
+	@$(PY) -m recipes.small_vlm --lab "$(LAB)" --minutes 26 $(ARGS)
 
 clean: ## Remove the virtual environment and caches (never your data)
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

@@ -63,6 +63,8 @@ def vlm_config(model: SmallVlm, tokenizer: Tokenizer, *, class_token: bool) -> d
         "eos_token_id",
         "pad_token_id",
         "tie_word_embeddings",
+        "hidden_act",
+        "rope_parameters",
     )
     text = {key: getattr(decoder, key) for key in kept} | {"model_type": "llama"}
     return {
