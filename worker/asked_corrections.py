@@ -1,19 +1,23 @@
-"""Corrections of answers: how they are judged where there is a vision-language model.
+"""Corrections of answers: how they are judged and taught where there is a vision-language model.
 
 Then its own answer counts: the right one must be likelier than the wrong one, or be the greedy text
-where nobody said what was wrong. Without a model their captions are judged like any other label.
+where nobody said what was wrong. Without a model their captions are learnt and judged like labels.
+
+Legend: Q corrections of answers, T' image tokens, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from editing.answer_task import AnswerTask
 from editing.questions import AskedCorrections
+from encoder.vlm.model import VisionLanguageModel
 from registry.tables import Correction
-from worker.control_questions import gather_questions
+from worker.control_questions import asked_by, gather_questions
 from worker.errors import VlmNeeded
 from worker.language_model import LanguageModel
 from worker.stored_images import ImageReader, Wanted
@@ -26,50 +30,78 @@ class Asker:
     model: LanguageModel
     reader: ImageReader
 
-    def asked(self, corrections: Sequence[Correction]) -> AskedCorrections | None:
-        """Those that came with a question, if they are judged by the model.
+    def asked(
+        self, corrections: Sequence[Correction], *, by_likelihood: bool
+    ) -> AskedCorrections | None:
+        """Those that came with a question, if there is a model to judge them; `by_likelihood`: they
+        are to be taught by it.
 
-        Raises VlmNeeded for one that has no caption where there is no model; ImageUnreadable,
-        StorageUnavailable, and what loading the model raises.
+        Raises VlmNeeded where there is none and one of them can or shall not be learnt without;
+        QuestionUnaskable, ImageUnreadable, StorageUnavailable, and what loading the model raises.
         """
         rows = [row for row, each in enumerate(corrections) if each.question]
         some = [corrections[row] for row in rows]
-        if not some or not self.model.is_there:
-            refuse_unteachable(some)
+        vlm = self.model.find() if some else None
+        if vlm is None:
+            _refuse_unteachable(some, by_likelihood=by_likelihood)
             return None
-        vlm = self.model.needed("a correction answers a question")
-        images = [str(each.image_sha256) for each in some]
         wanted = {
-            each.image_sha256: Wanted(image, f"correction {each.id}")
-            for image, each in zip(images, some, strict=True)
+            str(each.image_sha256): Wanted(str(each.image_sha256), f"correction {each.id}")
+            for each in some
         }
         pixels = self.reader.read_as(
             list(wanted.values()), lambda image: vlm.pixels(self.model.base, image)
         )
-        by_image = dict(zip(wanted, pixels, strict=True))
         questions = gather_questions(
             vlm,
-            images,
-            by_image.__getitem__,
+            [str(each.image_sha256) for each in some],
+            dict(zip(wanted, pixels, strict=True)).__getitem__,
             [each.question for each in some],
-            [options_of(each) for each in some],
+            [_options(each) for each in some],
         )
+        self._try(vlm, questions.pixels, some)
         right = tuple(str(each.answer) for each in some)
         return AskedCorrections(torch.tensor(rows), questions, right)
 
+    def _try(
+        self, vlm: VisionLanguageModel, pixels: torch.Tensor, corrections: Sequence[Correction]
+    ) -> None:
+        """Raises QuestionUnaskable for one whose prompt is too long."""
+        [tokens] = vlm.image_tokens(self.model.base, pixels[:1])  # [T', D]
+        for each in corrections:
+            with asked_by(f"correction {each.id}"):
+                vlm.question(each.question, tokens)
 
-def options_of(correction: Correction) -> tuple[str, ...]:
+
+def answers_of(asked: AskedCorrections, rows: Container[int]) -> AnswerTask | None:
+    """What the corrections at these rows teach the model; None where no answer is among them."""
+    chosen = [place for place, row in enumerate(asked.rows.tolist()) if row in rows]
+    if not chosen:
+        return None
+    questions = asked.questions
+    return AnswerTask(
+        questions.vlm,
+        questions.pixels[questions.rows[chosen]],
+        tuple(questions.texts[place] for place in chosen),
+        tuple(asked.right[place] for place in chosen),
+        tuple(questions.options[place][1:] for place in chosen),
+    )
+
+
+def _options(correction: Correction) -> tuple[str, ...]:
     """The right answer and the wrong one; none where only the right one is known."""
     if correction.wrong_answer is None:
         return ()
     return str(correction.answer), correction.wrong_answer
 
 
-def refuse_unteachable(corrections: Sequence[Correction]) -> None:
+def _refuse_unteachable(corrections: Sequence[Correction], *, by_likelihood: bool) -> None:
     """For where there is no model. Raises VlmNeeded."""
     for each in corrections:
+        if by_likelihood:
+            raise VlmNeeded(f"correction {each.id} is to be taught by the likelihood of its answer")
         if not each.label:
             raise VlmNeeded(
-                f"the answer of correction {each.id} implies no caption, so that only the"
-                " likelihood of the right answer can teach it"
+                f"the answer of correction {each.id} implies no caption, so that only its"
+                " likelihood can teach it"
             )

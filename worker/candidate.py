@@ -121,6 +121,7 @@ def _facts(bench: Bench, fitted: Fit) -> dict[str, Any]:
         "fitted_on": {
             "new": len(bench.plan.new),
             "earlier": len(bench.plan.earlier),
+            "answers": len(answers) if (answers := bench.training.task.answers) else 0,
             "stacked": bench.plan.stacked,
             "guard_images": len(bench.controls.guard_pixels),
         },

@@ -33,7 +33,7 @@ from worker.candidate import Bench, Candidate, empty_candidate, make_candidate
 from worker.control_sets import Controls
 from worker.errors import CorrectionsChanged, ImageUnreadable, LiveChanged
 from worker.lineage import Facts, is_forgotten, read_corrections, read_facts
-from worker.training_set import TrainingPlan, TrainingSet, plan_training
+from worker.training_set import Teaching, TrainingPlan, TrainingSet, plan_training
 from worker.versions import load_version
 from worker.workshop import Workshop
 
@@ -87,7 +87,7 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
     questions = workshop.questions.load(
         facts.questions, guarded=controls.guarded, progress=attempt.progress
     )
-    training = _training_set(workshop, plan, facts, controls)
+    training = _training_set(attempt, plan, facts, controls)
     attempt.progress("waiting", 1, 1, None)
     bench = Bench(
         base=workshop.base,
@@ -105,10 +105,12 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
 
 
 def _training_set(
-    workshop: Workshop, plan: TrainingPlan, facts: Facts, controls: Controls
+    attempt: Attempt, plan: TrainingPlan, facts: Facts, controls: Controls
 ) -> TrainingSet:
+    workshop = attempt.workshop
+    teaching = Teaching.of(attempt.config, attempt.job.config)
     try:
-        return workshop.training_sets.build(plan, facts.label_sets, controls)
+        return workshop.training_sets.build(plan, facts.label_sets, controls, teaching)
     except ImageUnreadable as error:
         if is_forgotten(workshop.engine, error.image_sha256):
             raise CorrectionsChanged(error.image_sha256) from error

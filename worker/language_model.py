@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 
 from encoder.clip import Encoder, Precision
+from encoder.vlm.errors import VlmMissing
 from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 from worker.errors import VlmNeeded
@@ -19,26 +20,33 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class LanguageModel:
-    """`source` is `bundled` or a folder; None: there is none here."""
+    """`source` is `bundled` or a folder; None: there is none here. `optional`: nobody asked for it,
+    and where this release came without it there is none either."""
 
     base: Encoder
     source: str | None
     device: str
     precision: Precision
+    optional: bool = False
     _loaded: VisionLanguageModel | None = field(default=None, init=False)
 
-    @property
-    def is_there(self) -> bool:
-        """Whether this worker is to have one."""
-        return self.source is not None
+    def find(self) -> VisionLanguageModel | None:
+        """Loads it if there is one. Raises VlmLoadError."""
+        if self._loaded is None and self.source is not None:
+            try:
+                log.info("loading the vision-language model %s", self.source)
+                self._loaded = load_vlm(
+                    self.source, self.base, device=self.device, precision=self.precision
+                )
+            except VlmMissing:
+                if not self.optional:
+                    raise
+                self.source = None
+        return self._loaded
 
     def needed(self, purpose: str) -> VisionLanguageModel:
-        """The model; `purpose` says what takes it. Raises VlmNeeded, VlmError."""
-        if self._loaded is None:
-            if self.source is None:
-                raise VlmNeeded(purpose)
-            log.info("loading the vision-language model %s", self.source)
-            self._loaded = load_vlm(
-                self.source, self.base, device=self.device, precision=self.precision
-            )
-        return self._loaded
+        """`purpose` says what takes it. Raises VlmNeeded, VlmLoadError."""
+        found = self.find()
+        if found is None:
+            raise VlmNeeded(purpose)
+        return found

@@ -120,7 +120,11 @@ def _assemble(
     reader = ImageReader(store, base.preprocessing)
     budgets = Budgets(settings.forgetting_budget, settings.flip_budget)
     model = LanguageModel(
-        base, settings.vlm_source, settings.device, settings.vlm_decoder_precision
+        base,
+        settings.vlm_source,
+        settings.device,
+        settings.vlm_decoder_precision,
+        optional=settings.vlm is None,
     )
     return Workshop(
         name=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",

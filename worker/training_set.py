@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from editing.answer_task import AnswerTask
 from editing.fewshot import EditTask, draw_replay, plan_replay
 from editing.questions import AskedCorrections
 from editing.training_config import TrainingConfig
@@ -18,7 +19,7 @@ from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
 from registry.lineage import Learnt
 from registry.tables import Correction, LabelSet
-from worker.asked_corrections import Asker
+from worker.asked_corrections import Asker, answers_of
 from worker.control_sets import Controls
 from worker.stored_images import ImageReader, Wanted
 from worker.vocabulary import Vocabulary, join_answers, possible_answers, text_features
@@ -91,6 +92,24 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What a corrected answer teaches: see `TrainingConfig.vqa_objective`. `model_is_needed`: the
+    job asks for its likelihood in so many words, and shall not do with the caption alone."""
+
+    objective: str
+    model_is_needed: bool = False
+
+    @classmethod
+    def of(cls, config: TrainingConfig, asked_for: Mapping[str, object]) -> Teaching:
+        """`asked_for` are the fields that the job names itself."""
+        named = asked_for.get("vqa_objective")
+        return cls(config.vqa_objective, named in ("likelihood", "both"))
+
+
+BY_LABELS = Teaching("caption")
+
+
+@dataclass(frozen=True)
 class TrainingSetBuilder:
     """Turns a plan into tensors, for one base encoder."""
 
@@ -101,10 +120,15 @@ class TrainingSetBuilder:
     asker: Asker
 
     def build(
-        self, plan: TrainingPlan, label_sets: Mapping[str, LabelSet], controls: Controls
+        self,
+        plan: TrainingPlan,
+        label_sets: Mapping[str, LabelSet],
+        controls: Controls,
+        teaching: Teaching = BY_LABELS,
     ) -> TrainingSet:
         """Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError, and
         what `Asker.asked` raises."""
+        asked = self.asker.asked(plan.judged, by_likelihood=teaching.model_is_needed)
         vocabulary = join_answers(possible_answers(plan.judged, label_sets, self.everyday))
         judged = EditTask(
             pixels=self._pixels(plan.judged),
@@ -115,8 +139,13 @@ class TrainingSetBuilder:
             guard_pixels=controls.guard_pixels,
             guard_features=controls.guard_features,
         )
-        asked = self.asker.asked(plan.judged)
-        return TrainingSet(_first(judged, len(plan.fitted)), judged, vocabulary, asked)
+        taught = [
+            row
+            for row, each in enumerate(plan.fitted)
+            if each.label and not (each.question and asked and teaching.objective == "likelihood")
+        ]
+        answers = None if asked is None else _answers(asked, plan.fitted, teaching)
+        return TrainingSet(_rows(judged, taught, answers), judged, vocabulary, asked)
 
     def _pixels(self, corrections: Sequence[Correction]) -> Tensor:
         return self.reader.read(
@@ -124,11 +153,22 @@ class TrainingSetBuilder:
         )
 
 
-def _first(task: EditTask, count: int) -> EditTask:
+def _answers(
+    asked: AskedCorrections, fitted: Sequence[Correction], teaching: Teaching
+) -> AnswerTask | None:
+    """All that are taught by likelihood; by captions, those that imply none."""
+    if teaching.objective == "caption":
+        return answers_of(asked, [row for row, each in enumerate(fitted) if not each.label])
+    return answers_of(asked, range(len(fitted)))
+
+
+def _rows(task: EditTask, rows: Sequence[int], answers: AnswerTask | None) -> EditTask:
+    chosen = torch.tensor(rows, dtype=torch.long)
     return replace(
         task,
-        pixels=task.pixels[:count],
-        targets=task.targets[:count],
-        allowed=task.allowed[:count],
-        new=task.new[:count],
+        pixels=task.pixels[chosen],
+        targets=task.targets[chosen],
+        allowed=task.allowed[chosen],
+        new=task.new[chosen],
+        answers=answers,
     )

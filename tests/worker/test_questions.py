@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from encoder.clip import load_encoder
 from encoder.vlm.answering import Question, answer_questions
 from registry.artifacts import keep_artifact
 from registry.control_questions import NewControlQuestion, add_control_questions
 from registry.control_sets import put_control_set
-from registry.corrections import get_correction
+from registry.corrections import correction_ids_of, get_correction
 from registry.matching import NewCorrection
 from registry.session import reading, transaction
 from registry.submissions import submit
@@ -85,8 +87,6 @@ def quiz(
 
 
 def correction(desk: Desk, job: EditJob) -> Correction:
-    from registry.corrections import correction_ids_of
-
     with reading(desk.engine) as session:
         [first, *_] = correction_ids_of(session, [job.id])[job.id]
         return get_correction(session, first)
@@ -94,10 +94,6 @@ def correction(desk: Desk, job: EditJob) -> Correction:
 
 def said(here: Here, version: int, shown: tuple[str, int], options: tuple[str, ...]) -> str:
     """What `/vqa` would answer over a version."""
-    import io
-
-    from PIL import Image
-
     vlm = here.workshop.questions.model.needed("a test")
     encoder = load_version(here.workshop, version)
     pixels = vlm.pixels(here.workshop.base, Image.open(io.BytesIO(picture(*shown))))
@@ -195,6 +191,98 @@ def test_what_has_no_caption_needs_a_model(here: Here) -> None:
     assert job.error is not None
     assert job.error["type"] == "vlm-needed"
     assert "implies no caption" in job.error["detail"]
+
+
+def corrected(
+    here: Here, shown: tuple[str, int], config: dict[str, Any] | None = None, **said_too: Any
+) -> tuple[EditJob, str, str]:
+    """A job that turns the model's answer to WHAT around; the right and the wrong answer."""
+    options = ("a cat", "a stop sign")
+    wrong = said(here, 0, shown, options)
+    right = next(each for each in options if each != wrong)
+    job = answer(
+        here.desk, [shown], config, question=WHAT, answer=right, wrong_answer=wrong, **said_too
+    )
+    return here.run(job), right, wrong
+
+
+TEACHABLE = {"learning_rate": 3e-2, "fc1_learning_rate": 3e-2, "fc1_fraction": 0.5}
+
+
+@pytest.mark.parametrize("objective", ["likelihood", "both"])
+def test_a_corrected_answer_becomes_the_models_own(asking: Here, objective: str) -> None:
+    shown = ("apple", 1)
+    job, right, wrong = corrected(asking, shown, {**TEACHABLE, "vqa_objective": objective})
+    assert job.status == "succeeded", job.report
+    row = correction(asking.desk, job)
+    assert row.before is not None
+    assert row.after is not None
+    assert (row.before["answer"], row.after["answer"]) == (wrong, right)
+    assert said(asking, 0, shown, (right, wrong)) == wrong
+    assert said(asking, 1, shown, (right, wrong)) == right
+    assert job.report is not None
+    assert (job.report["corrections"]["before"], job.report["corrections"]["after"]) == (0, 100)
+    assert job.report["fitted_on"]["answers"] == 1
+    assert job.report["vlm"]["questions"] == 1
+
+
+def test_earlier_answers_are_learnt_again_and_asked_again(asking: Here) -> None:
+    first, _, _ = corrected(asking, ("apple", 1), TEACHABLE)
+    assert first.status == "succeeded"
+    second = asking.edit([("leaf", 1)], config=TEACHABLE)
+    assert second.report is not None
+    assert (second.report["earlier"]["n"], second.report["fitted_on"]["answers"]) == (1, 1)
+    assert second.report["earlier"]["before"] == 100
+
+
+def test_what_implies_no_caption_is_learnt_by_likelihood_whatever_the_objective(
+    asking: Here,
+) -> None:
+    shown, question = ("apple", 1), "Is this a leaf?"
+    job = asking.run(
+        answer(
+            asking.desk,
+            [shown],
+            {**TEACHABLE, "vqa_objective": "caption"},
+            question=question,
+            answer="no",
+            wrong_answer="yes",
+        )
+    )
+    assert job.status == "succeeded", job.report
+    row = correction(asking.desk, job)
+    assert row.label == ""
+    assert row.after is not None
+    assert row.after["answer"] == "no"
+
+
+def test_a_caption_alone_is_judged_by_the_models_answer_too(asking: Here) -> None:
+    job, _, _ = corrected(asking, ("apple", 1), {"vqa_objective": "caption"})
+    row = correction(asking.desk, job)
+    assert row.after is not None
+    assert row.before is not None
+    assert {row.before["answer"], row.after["answer"]} <= {"a cat", "a stop sign"}
+    assert job.report is not None
+    assert job.report["fitted_on"]["answers"] == 0
+    right = job.report["corrections"]["after"] == 100
+    assert (job.status == "succeeded") is right
+
+
+def test_likelihood_that_is_asked_for_needs_a_model(here: Here) -> None:
+    asked = {"question": WHAT, "answer": "leaf", "wrong_answer": "apple"}
+    job = here.run(answer(here.desk, [("apple", 1)], {"vqa_objective": "likelihood"}, **asked))
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error["type"] == "vlm-needed"
+    assert "likelihood" in job.error["detail"]
+    assert "EMEND_VLM" in job.error["detail"]
+
+
+def test_a_corrected_question_that_is_too_long_is_named(asking: Here) -> None:
+    job = asking.run(answer(asking.desk, [("apple", 1)], question="why? " * 500, answer="a cat"))
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error["type"] == "question-unaskable"
 
 
 def test_with_a_model_its_own_answer_decides(asking: Here) -> None:
