@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots image-report bundled-encoder bundled-vlm clean
+.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots bench-vqa-speed image-report bundled-encoder bundled-vlm clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (Post
 
 bench-snapshots: setup ## Measure loading a version by its chain and by a snapshot
 	@$(PY) -m benchmark.snapshots $(ARGS)
+
+bench-vqa-speed: setup ## Measure what a question about an image costs, alone and among others
+	@$(PY) -m benchmark.vqa_speed $(ARGS)
 
 image-report: setup ## Measure sizes, rebuild and start of the images (needs a Docker engine)
 	@$(PY) -m benchmark.images $(ARGS)

@@ -37,19 +37,35 @@ def test_scores_are_those_of_separate_full_passes(tiny_vlm: VisionLanguageModel)
             assert score.mean == pytest.approx(expected / score.tokens, abs=1e-4)
 
 
-def test_a_thousand_options_are_scored_in_passes_on_the_kept_prompt(
-    tiny_vlm: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts = ragged_prompts(tiny_vlm)[:2]
-    many = [f"thing {number} of {number % 7}" for number in range(1000)]
-    widths: list[int] = []
+@pytest.fixture(name="widths")
+def _widths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens a row of every forward pass."""
+    found: list[int] = []
     whole = module.hidden_states
 
     def counted(vlm: VisionLanguageModel, embeddings: torch.Tensor, *rest: Any) -> torch.Tensor:
-        widths.append(embeddings.shape[1])
+        found.append(embeddings.shape[1])
         return whole(vlm, embeddings, *rest)
 
     monkeypatch.setattr(module, "hidden_states", counted)
+    return found
+
+
+def test_five_options_and_their_prompt_are_one_pass(
+    tiny_vlm: VisionLanguageModel, widths: list[int]
+) -> None:
+    (prompt, *_) = ragged_prompts(tiny_vlm)
+    score_options(tiny_vlm, [prompt], [CHOICES[0]])
+    tokens = {tuple(tiny_vlm.answer_ids(option)) for option in CHOICES[0]}
+    beginnings = {ids[:size] for ids in tokens for size in range(1, len(ids) + 1)}
+    assert widths == [len(prompt.embeddings) + len(beginnings)]  # what they share is there once
+
+
+def test_a_thousand_options_are_scored_in_passes_on_the_kept_prompt(
+    tiny_vlm: VisionLanguageModel, widths: list[int]
+) -> None:
+    prompts = ragged_prompts(tiny_vlm)[:2]
+    many = [f"thing {number} of {number % 7}" for number in range(1000)]
     found = score_options(tiny_vlm, prompts, [many, many[:3]])
     assert len(found[0]) == 1000
     assert len(found[1]) == 3
