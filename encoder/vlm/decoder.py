@@ -90,7 +90,11 @@ def fill(
     device: str | torch.device,
     precision: Precision,
 ) -> nn.Module:
-    """Put `weights`, checked already, into a module on the meta device; frozen, in eval mode."""
+    """Put `weights`, checked already, into a module on the meta device; frozen, in eval mode.
+
+    On a CPU, weights whose precision is the file's are mapped from it and take no memory of their
+    own; the file may be replaced meanwhile, but not be written to.
+    """
     dtype = DTYPES[precision]
     for name in expected_shapes(module):
         weight = weights[name].to(device=device, dtype=dtype)

@@ -1,7 +1,8 @@
 """LLaVA-1.5 from a folder in Hugging Face's layout, without its tower.
 
 The tower's tokens come from the served encoder, so its copy in the folder is compared with the base
-encoder's weights and dropped; only connector and decoder are built. Folders without a tower say in
+encoder's weights and dropped; only connector and decoder are built. Images are prepared as the
+encoder does it, which is what the tower was trained with. Folders without a tower say in
 `config.json` which encoder they were trained over:
 `"emend": {"tower": {"name": …, "base_digest": …}, "short_answer": …}`. A base digest covers the
 precision an encoder is loaded in; `base_digest` may be a list, one for each.

@@ -19,7 +19,7 @@ from encoder.clip import Encoder
 from encoder.tower import view_tower
 from encoder.vlm.decoder import expected_shapes
 from encoder.vlm.errors import VlmInvalid
-from encoder.vlm.hf_names import hf_state
+from encoder.vlm.hf_names import hf_config, hf_state
 from encoder.vlm.llava import build_parts, llava_reading, sort_names
 from encoder.vlm.load import load_vlm
 from tests.support.tiny_encoder import random_pixels, tiny_encoder
@@ -192,6 +192,9 @@ def test_llava_7b_fits_name_by_name_and_shape_by_shape(rename: Callable[[str], s
     modules = {"connector": expected_shapes(connector), "decoder": expected_shapes(decoder)}
     for part, expected in {"tower": tower, **modules}.items():
         assert {own: stored[name] for own, name in parts[part].items()} == expected
+    ours, published = hf_config(encoder), LLAVA_7B["vision_config"]
+    assert {key: published[key] for key in ours.keys() & published.keys()}.items() <= ours.items()
+    assert ours["hidden_act"] == "quick_gelu"
     reading = llava_reading(LLAVA_7B, encoder, "test")
     assert (reading.blocks, reading.class_token, reading.image_size) == (23, False, 336)
     assert sum(p.numel() for p in decoder.parameters()) == 6_738_939_904

@@ -46,13 +46,22 @@ def test_another_encoder_is_refused_with_both_names(full: Path, layout: str, see
     assert f"tiny-{layout}" in str(caught.value)
 
 
-@pytest.mark.parametrize("fact", [{"hidden_act": "quick_gelu"}, {"num_attention_heads": 2}])
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {"hidden_act": "quick_gelu"},
+        {"num_attention_heads": 2},
+        {"layer_norm_eps": 1e-6},
+        {"hidden_act": None},  # left out, as LLaVA-1.5's own does: it means QuickGELU
+    ],
+)
 def test_a_tower_that_computes_otherwise_with_the_same_weights_is_refused(
     full: Path, tmp_path: Path, fact: Facts
 ) -> None:
     other = rewrite(full, tmp_path / "other", lambda state: state)
     vision = json.loads((other / "config.json").read_text(encoding="utf-8"))["vision_config"]
-    configure(other, vision_config={**vision, **fact, "_name_or_path": "their-vit"})
+    changed = {**vision, **fact, "_name_or_path": "their-vit"}
+    configure(other, vision_config={key: v for key, v in changed.items() if v is not None})
     with pytest.raises(TowerForeign, match=r"'their-vit'.*'tiny-open_clip'") as caught:
         load(other)
     assert next(iter(fact)) in caught.value.reason
