@@ -21,7 +21,7 @@ from editing.answer_task import AnswerTask
 from editing.lessons import Lesson, Outcome
 from editing.training_config import TrainingConfig
 from editing.vision import VisionFunction
-from encoder.vlm.answering import answer_likelihood
+from encoder.vlm.likelihood import candidate_likelihoods
 
 
 class AnswerLesson(Lesson):
@@ -76,12 +76,8 @@ class AnswerLesson(Lesson):
             self.task.vlm.question(self.task.questions[row], image).embeddings
             for row, image in zip(rows, images, strict=True)
         ]
-        found = answer_likelihood(
-            self.task.vlm,
-            [prompt for prompt, row in zip(prompts, candidates, strict=True) for _ in row],
-            [answer for row in candidates for answer in row],
-        )
-        return torch.split(found.to(self.vision.device), [len(row) for row in candidates])
+        found = candidate_likelihoods(self.task.vlm, prompts, candidates)
+        return [each.to(self.vision.device) for each in found]
 
     def _tokens(self, answer: str) -> int:
         return len(self.task.vlm.answer_ids(answer.strip())) + 1  # the end token

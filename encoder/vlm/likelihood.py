@@ -1,6 +1,7 @@
 """The log-likelihood of answers, as a function of what the prompts are made of.
 
-Legend: B answers, L tokens of the longest prompt, A tokens of the longest answer with its end.
+Legend: B answers, L tokens of the longest prompt, A tokens of the longest answer with its end, N
+nodes of the largest tree of candidates, D decoder width.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from encoder.vlm.decoder_pass import check_length, embedded, hidden_states, logits, padded
 from encoder.vlm.model import VisionLanguageModel
+from encoder.vlm.option_tree import plant
+from encoder.vlm.options import TreeLayout, option_sums
 
 
 def answer_likelihood(
@@ -44,3 +47,24 @@ def answer_likelihood(
     scores = logits(vlm, chosen).log_softmax(dim=-1)  # [B, A, V]
     said_so = scores.gather(2, targets[:, :, None]).squeeze(2)  # [B, A]
     return torch.where(given, said_so, 0.0).sum(dim=1)
+
+
+def candidate_likelihoods(
+    vlm: VisionLanguageModel, embeddings: Sequence[Tensor], candidates: Sequence[Sequence[str]]
+) -> list[Tensor]:
+    """The same for several answers to each prompt, fp32 [candidates] a prompt.
+
+    Each prompt is computed once, forward and backward: its candidates follow it as a tree, all in
+    one pass, so they should be few. Raises AnswerTooLong.
+    """
+    ids = [[vlm.answer_ids(answer.strip()) for answer in row] for row in candidates]
+    for prompt, row in zip(embeddings, ids, strict=True):
+        check_length(vlm, len(prompt) + max(map(len, row)))
+    trees = [plant(row) for row in ids]
+    layout = TreeLayout(trees, [len(prompt) for prompt in embeddings], vlm.device)
+    together = torch.cat([padded(embeddings), embedded(vlm, layout.tokens)], dim=1)
+    states = hidden_states(vlm, together, layout.all_positions, layout.all_visible)
+    last = states[torch.arange(len(trees), device=vlm.device), layout.lengths - 1]  # [B, D]
+    nodes = states[:, states.shape[1] - layout.nodes :]  # [B, N, D]
+    scores = logits(vlm, torch.cat([last[:, None], nodes], dim=1))
+    return [sums.float() for sums in option_sums(scores, trees, vlm.words.end)]

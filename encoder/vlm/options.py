@@ -103,7 +103,7 @@ def _score(vlm: VisionLanguageModel, asked: Sequence[_Asked]) -> list[list[Optio
     last: Tensor | None = None  # [B, 1, D], the states from which answers begin
     for index in range(passes):
         trees = [question.trees[index][1] for question in asked]
-        layout = _Layout(trees, [len(question.embeddings) for question in asked], vlm.device)
+        layout = TreeLayout(trees, [len(question.embeddings) for question in asked], vlm.device)
         words = embedded(vlm, layout.tokens)  # [B, N, D]
         if last is None:
             states = hidden_states(
@@ -121,9 +121,9 @@ def _score(vlm: VisionLanguageModel, asked: Sequence[_Asked]) -> list[list[Optio
         states = torch.cat(
             [last, states[:, states.shape[1] - layout.nodes :]], dim=1
         )  # [B, 1 + N, D]
-        found = _sums(logits(vlm, states), trees, vlm.words.end)
+        found = option_sums(logits(vlm, states), trees, vlm.words.end)
         for row, (question, sums) in enumerate(zip(asked, found, strict=True)):
-            for option, total in zip(question.trees[index][0], sums, strict=True):
+            for option, total in zip(question.trees[index][0], sums.tolist(), strict=True):
                 totals[row][option] = total
     return [
         [
@@ -134,7 +134,7 @@ def _score(vlm: VisionLanguageModel, asked: Sequence[_Asked]) -> list[list[Optio
     ]
 
 
-class _Layout:
+class TreeLayout:
     """A batch of trees behind their prompts: columns 0 to L - 1 the prompts, then the nodes."""
 
     def __init__(
@@ -173,8 +173,9 @@ class _Layout:
         return torch.cat([prompts.expand(rows, -1, -1), self.visible], dim=1)
 
 
-def _sums(scores: Tensor, trees: Sequence[OptionTree], end: int) -> list[list[float]]:
-    """Logits [B, 1 + N, V], of prompt and nodes, to each option's log-likelihood with its end."""
+def option_sums(scores: Tensor, trees: Sequence[OptionTree], end: int) -> Sequence[Tensor]:
+    """Logits [B, 1 + N, V], of prompt and nodes, to each option's log-likelihood with its end: fp64
+    [options] for every tree; differentiable."""
     rows: list[int] = []
     slots: list[int] = []  # whose prediction: 0 the prompt's, 1 + node
     targets: list[int] = []
@@ -189,9 +190,5 @@ def _sums(scores: Tensor, trees: Sequence[OptionTree], end: int) -> list[list[fl
             options += 1
     chosen = scores[rows, slots, targets] - scores.logsumexp(dim=-1)[rows, slots]
     owned = torch.tensor(owners, device=scores.device)
-    sums = chosen.double().new_zeros(options).index_add_(0, owned, chosen.double()).tolist()
-    found: list[list[float]] = []
-    for tree in trees:
-        found.append(sums[: len(tree.paths)])
-        sums = sums[len(tree.paths) :]
-    return found
+    sums = chosen.double().new_zeros(options).index_add(0, owned, chosen.double())
+    return torch.split(sums, [len(tree.paths) for tree in trees])

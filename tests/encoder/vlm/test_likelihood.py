@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoder.vlm.errors import AnswerTooLong
-from encoder.vlm.likelihood import answer_likelihood
+from encoder.vlm.likelihood import answer_likelihood, candidate_likelihoods
 from encoder.vlm.model import VisionLanguageModel
 from encoder.vlm.options import score_options
 from tests.support.tiny_encoder import random_pixels, tiny_encoder
@@ -60,3 +60,36 @@ def test_an_answer_beyond_the_context_is_refused(tiny_vlm: VisionLanguageModel) 
     tight = replace(tiny_vlm, context_length=len(prompt.embeddings) + 1)
     with pytest.raises(AnswerTooLong):
         answer_likelihood(tight, [prompt.embeddings], ["a stop sign"])
+
+
+def test_candidates_of_one_prompt_are_as_likely_as_each_alone(
+    tiny_vlm: VisionLanguageModel,
+) -> None:
+    exact = replace(tiny_vlm, decoder=copy.deepcopy(tiny_vlm.decoder).double())
+    candidates = (("a stop sign", "a stop"), ("x",), ("no", "yes", "a dog"))
+    images = tiny_vlm.image_tokens(tiny_encoder(), random_pixels(3)).double()
+    gradients = []
+    for together in (True, False):
+        tokens = images.clone().requires_grad_()
+        prompts = [
+            exact.question(text, image).embeddings
+            for text, image in zip(QUESTIONS[:3], tokens, strict=True)
+        ]
+        if together:
+            found = candidate_likelihoods(exact, prompts, candidates)
+            whole = torch.cat(found)
+        else:
+            pairs = [(p, each) for p, row in zip(prompts, candidates, strict=True) for each in row]
+            whole = answer_likelihood(exact, [p for p, _ in pairs], [each for _, each in pairs])
+            torch.testing.assert_close(torch.cat(found), whole, rtol=1e-4, atol=1e-4)
+        torch.autograd.backward((whole * torch.arange(1, 7)).sum())
+        assert tokens.grad is not None
+        gradients.append(tokens.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_the_longest_candidate_must_fit(tiny_vlm: VisionLanguageModel) -> None:
+    prompt, *_ = ragged_prompts(tiny_vlm)
+    tight = replace(tiny_vlm, context_length=len(prompt.embeddings) + 1)
+    with pytest.raises(AnswerTooLong):
+        candidate_likelihoods(tight, [prompt.embeddings], [("x", "a long answer")])
