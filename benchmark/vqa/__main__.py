@@ -10,11 +10,12 @@ from pathlib import Path
 from benchmark.lab import Lab, LabMissing
 from benchmark.loop import RESULTS, say
 from benchmark.vqa.lab_sets import Amounts
-from benchmark.vqa.lab_study import Asking, Editing
+from benchmark.vqa.lab_study import Asking, Editing, Reader, VlmNeeded
 from benchmark.vqa.rows import ROWS, ZERO_SHOT, get_row
 from benchmark.vqa.runs import RunStore
 from benchmark.vqa.table import NoBaseline, RunsDiffer, markdown
 from editing.errors import EditError
+from encoder.clip import load_encoder
 from encoder.errors import EncoderError
 
 
@@ -27,7 +28,7 @@ def main() -> int:
             _study(options, store)
         if options.table or options.vlm is not None:
             print(markdown(store.all()))
-    except (LabMissing, EditError, EncoderError, NoBaseline, RunsDiffer) as problem:
+    except (LabMissing, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:
         print(f"the study stopped: {problem}", file=sys.stderr)
         return 1
     return 0
@@ -35,23 +36,24 @@ def main() -> int:
 
 def _study(options: argparse.Namespace, store: RunStore) -> None:
     lab = Lab(options.lab)
-    editing = Editing(lab, options.work, shots=options.shots)
-    asking = None
-    if options.vlm is not None:
-        amounts = Amounts(signs=options.signs, things=options.things)
-        asking = Asking(lab, options.vlm, editing, amounts)
+    base = load_encoder(str(lab.encoder))
+    reader = None if options.vlm is None else Reader.load(options.vlm, base)
+    editing = Editing(lab, base, options.work, shots=options.shots, reader=reader)
+    amounts = Amounts(signs=options.signs, things=options.things)
+    asking = None if reader is None else Asking(lab, reader, editing, amounts)
     for seed in options.seeds:
         for row in [get_row(name) for name in options.rows]:
             if row is ZERO_SHOT and seed != options.seeds[0]:
                 continue  # nothing of it depends on the seed
             say(f"{row.name}, seed {seed}")
             if asking is None:
-                editing.edit(row, seed)
+                if row.part == "encoder":
+                    editing.edit(row, seed)
                 continue
             run = asking.run(row, seed, store)
             say(
-                f"signs {run.target.accuracy:.1f} (classifier {run.classifier:.1f}), "
-                f"things {run.control.accuracy:.1f}"
+                f"signs {run.target.accuracy:.1f}, things {run.control.accuracy:.1f}, "
+                f"{run.cost.cpu_seconds:.0f} s of one core"
             )
 
 

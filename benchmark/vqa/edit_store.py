@@ -10,22 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark.vqa.edits import Tuned
+from benchmark.vqa.edits import Cost
 from encoder.clip import Encoder
 from encoder.snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds of fitting (all threads), optimizer steps, numbers trained in one update."""
-
-    cpu_seconds: float
-    steps: int
-    parameters: int
 
 
 class EditStore:
@@ -34,12 +25,13 @@ class EditStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, key: str, base: Encoder, tuned: Tuned, facts: Mapping[str, Any]) -> Cost:
-        """Keep an edit under `key`, with all facts that it depends on; what it cost, rounded."""
+    def save(
+        self, key: str, base: Encoder, edited: Encoder, cost: Cost, facts: Mapping[str, Any]
+    ) -> None:
+        """Keep an edit under `key`, with all facts that it depends on."""
         self._root.mkdir(parents=True, exist_ok=True)
-        data = base.snapshot_of(tuned.encoder).to_bytes()
+        data = base.snapshot_of(edited).to_bytes()
         _write(self._snapshot(key), data)
-        cost = Cost(round(tuned.cpu_seconds, 1), tuned.steps, tuned.parameters)
         told = {
             "digest": hashlib.sha256(data).hexdigest(),
             "base": base.base_digest,
@@ -47,7 +39,6 @@ class EditStore:
             "facts": dict(facts),
         }
         _write(self._facts(key), json.dumps(told, indent=1).encode())
-        return cost
 
     def find(
         self, key: str, base: Encoder, facts: Mapping[str, Any]

@@ -6,6 +6,7 @@ Legend: V signs, E embedding width.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,17 @@ from torch import Tensor
 from benchmark.lab import Lab
 from benchmark.loop import commit, say
 from benchmark.vqa.asking import Sheet, ask
-from benchmark.vqa.edit_store import Cost, EditStore
-from benchmark.vqa.edits import Guard, continual, refit
+from benchmark.vqa.edit_store import EditStore
+from benchmark.vqa.edits import (
+    Cost,
+    Guard,
+    Teaching,
+    answers,
+    captions,
+    continual,
+    continual_decoder,
+    together,
+)
 from benchmark.vqa.lab_sets import (
     Amounts,
     Update,
@@ -28,41 +38,97 @@ from benchmark.vqa.lab_sets import (
 )
 from benchmark.vqa.rows import Row
 from benchmark.vqa.runs import Run, RunStore, SetResult
+from editing.methods import LoraConfig
 from encoder.classifier import build_classifier
-from encoder.clip import Encoder, load_encoder
+from encoder.clip import Encoder
 from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 
 GUARD_PHOTOS = 256  # of the control photographs, none of which is asked about
 
 
+class VlmNeeded(Exception):
+    """A row is edited through a VLM's answers, and there is none."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(f"{row.name} is edited through the answers of a VLM: name one with --vlm")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A VLM over the lab's base, and what its weights are called by."""
+
+    vlm: VisionLanguageModel
+    digest: str
+
+    @classmethod
+    def load(cls, folder: Path, base: Encoder) -> Reader:
+        """Raises VlmError."""
+        vlm = load_vlm(str(folder), base)
+        found = hashlib.sha256()
+        for path in sorted(folder.glob("*.safetensors")):
+            found.update(path.read_bytes())
+        return cls(vlm, found.hexdigest()[:16])
+
+
 class Editing:
     """Edits of the lab's base by row and seed, kept in a folder."""
 
-    def __init__(self, lab: Lab, work: Path, *, shots: int) -> None:
+    def __init__(
+        self, lab: Lab, base: Encoder, work: Path, *, shots: int, reader: Reader | None = None
+    ) -> None:
         self._lab = lab
         self._shots = shots
         self._store = EditStore(work)
-        self.base = load_encoder(str(lab.encoder))
+        self._reader = reader
+        self.base = base
 
     def edit(self, row: Row, seed: int) -> tuple[Encoder, Cost]:
-        """The row's encoder, fitted unless it is kept already. Raises EditError, EncoderError."""
+        """The row's encoder, fitted unless it is kept already.
+
+        Raises VlmNeeded, EditError, EncoderError.
+        """
         if row.method is None:
             return self.base, Cost(0, 0, 0)
         facts, key = self.facts(row, seed), f"{row.name}-seed{seed}"
         if (kept := self._store.find(key, self.base, facts)) is not None:
             return kept
-        fitting = refit if row.protocol == "refit" else continual
-        tuned = fitting(
+        updates = self._updates(seed)
+        encoder, cost = continual(
             self.base,
-            self.texts,
-            self._updates(seed),
+            [together(updates)] if row.protocol == "refit" else updates,
+            self._teaching(row, seed),
             row.config(),
             seed=seed,
-            guard=self._guard if row.protocol == "refit" else None,
             report=lambda number, steps, loss: say(f"update {number}: {steps} steps, {loss:.3f}"),
         )
-        return tuned.encoder, self._store.save(key, self.base, tuned, facts)
+        self._store.save(key, self.base, encoder, cost, facts)
+        return encoder, cost
+
+    def edit_decoder(self, row: Row, seed: int) -> tuple[VisionLanguageModel, Cost]:
+        """The row's VLM over the unedited encoder; not kept. Raises VlmNeeded, EditError."""
+        config = row.config()
+        assert isinstance(config, LoraConfig)
+        updates, vlm = self._updates(seed), self._vlm(row)
+        return continual_decoder(self.base, vlm, updates, self._labels, config, seed=seed)
+
+    def _teaching(self, row: Row, seed: int) -> Teaching:
+        guard = self._guard if row.protocol == "refit" else Guard.none(self.base)
+        if row.objective == "caption":
+            return captions(self.texts, guard)
+        return answers(self._vlm(row), self._labels, guard, seed)
+
+    def _vlm(self, row: Row) -> VisionLanguageModel:
+        if self._reader is None:
+            raise VlmNeeded(row)
+        return self._reader.vlm
+
+    def _updates(self, seed: int) -> list[Update]:
+        return sign_updates(self._lab, self.base, shots=self._shots, seed=seed)
+
+    @property
+    def _labels(self) -> list[str]:
+        return self._lab.label_names("gtsrb").labels
 
     @cached_property
     def texts(self) -> Tensor:
@@ -74,7 +140,7 @@ class Editing:
         """Everything that an edit depends on."""
         if row.method is None:
             return {"row": row.name}
-        return {
+        facts: dict[str, Any] = {
             "row": row.name,
             "protocol": row.protocol,
             "method": row.method,
@@ -82,9 +148,9 @@ class Editing:
             "shots": self._shots,
             "seed": seed,
         }
-
-    def _updates(self, seed: int) -> list[Update]:
-        return sign_updates(self._lab, self.base, shots=self._shots, seed=seed)
+        if row.objective == "likelihood" and self._reader is not None:
+            facts["taught by"] = self._reader.digest
+        return facts
 
     @cached_property
     def _guard(self) -> Guard:
@@ -96,34 +162,40 @@ class Editing:
 class Asking:
     """The lab's VLM, and what it is asked before and after."""
 
-    def __init__(self, lab: Lab, vlm: Path, editing: Editing, amounts: Amounts) -> None:
-        """Raises VlmError, LabMissing."""
+    def __init__(self, lab: Lab, reader: Reader, editing: Editing, amounts: Amounts) -> None:
+        """Raises LabMissing."""
         self._editing = editing
-        base = editing.base
-        self._vlm: VisionLanguageModel = load_vlm(str(vlm), base, device="cpu", precision="fp32")
-        self._vlm_digest = _digest(vlm)
-        self._target = Sheet.of(sign_questions(lab, amounts), self._vlm, base)
-        self._control = Sheet.of(thing_questions(lab, amounts), self._vlm, base)
+        self._reader = reader
+        vlm, base = reader.vlm, editing.base
+        self._target = Sheet.of(sign_questions(lab, amounts), vlm, base)
+        self._control = Sheet.of(thing_questions(lab, amounts), vlm, base)
         rows = {label: row for row, label in enumerate(lab.label_names("gtsrb").labels)}
         self._signs = torch.tensor(
             [rows[each.options[each.answer]] for each in self._target.questions]
         )
 
     def run(self, row: Row, seed: int, store: RunStore) -> Run:
-        """Edit and ask, unless that is kept already. Raises EditError, EncoderError."""
+        """Edit and ask, unless that is kept already. Raises VlmNeeded, EditError, EncoderError.
+
+        The first seed's encoders are asked as classifiers too.
+        """
         facts = self._facts(row, seed)
         if (kept := store.find(row.name, seed, facts)) is not None:
             return kept
-        encoder, cost = self._editing.edit(row, seed)
+        encoder, vlm = self._editing.base, self._reader.vlm
+        if row.part == "decoder":
+            vlm, cost = self._editing.edit_decoder(row, seed)
+        else:
+            encoder, cost = self._editing.edit(row, seed)
         target, control = self._target, self._control
         run = Run(
             row=row.name,
             seed=seed,
             facts=facts,
             cost=cost,
-            target=SetResult.of(target, ask(self._vlm, encoder, target)),
-            control=SetResult.of(control, ask(self._vlm, encoder, control)),
-            classifier=self._classified(encoder),
+            target=SetResult.of(target, ask(vlm, encoder, target)),
+            control=SetResult.of(control, ask(vlm, encoder, control)),
+            classifier=None if seed else self._classified(encoder),
             commit=commit(),
         )
         store.save(run)
@@ -131,18 +203,10 @@ class Asking:
 
     def _facts(self, row: Row, seed: int) -> dict[str, Any]:
         asked = {"target": self._target.digest, "control": self._control.digest}
-        return {**self._editing.facts(row, seed), "vlm": self._vlm_digest, "asked": asked}
+        return {**self._editing.facts(row, seed), "vlm": self._reader.digest, "asked": asked}
 
     def _classified(self, encoder: Encoder) -> float:
         """Percent of the target's photos that the encoder itself gives the right of all signs."""
         features = encoder.embed_images(self._target.pixels).cpu()
         answers = (features @ self._editing.texts.T).argmax(dim=1)
         return round(100 * (answers == self._signs).float().mean().item(), 3)
-
-
-def _digest(folder: Path) -> str:
-    """Names a VLM's weights."""
-    found = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from editing.methods import MethodConfig, parse_config
 
 Protocol = Literal["none", "continual", "refit"]
+Objective = Literal["caption", "likelihood"]
+Part = Literal["encoder", "decoder"]
 
 CONTINUAL: Mapping[str, Any] = {
     "epochs": 2,
@@ -25,7 +27,14 @@ CONTINUAL: Mapping[str, Any] = {
     "guard_weight": 0,
     "replay": "stack",
 }
-REFIT: Mapping[str, Any] = {"epochs": 4, "rounds": 1, "max_images": 1000}
+ANSWERS: Mapping[str, Any] = {**CONTINUAL, "epochs": 1, "answer_batch_size": 8}
+REFIT: Mapping[str, Any] = {
+    "epochs": 1.5,
+    "rounds": 1,
+    "answer_batch_size": 8,
+    "guard_batch_size": 8,
+    "max_images": 1000,
+}
 LORSU_RATES: Mapping[str, Any] = {"learning_rate": 1e-3, "fc1_learning_rate": 1e-3}
 
 
@@ -43,6 +52,8 @@ class Row:
     method: str | None
     protocol: Protocol
     settings: Mapping[str, Any]
+    objective: Objective = "caption"
+    part: Part = "encoder"
 
     def config(self) -> MethodConfig:
         """Raises InvalidConfig, UnknownMethod; ValueError for a row that edits nothing."""
@@ -60,11 +71,29 @@ ROWS: tuple[Row, ...] = (
     Row("spu", "SPU", "spu", "continual", {**CONTINUAL, **rate(1e-4), "fc1_learning_rate": 1e-3}),
     Row("layernorm", "LN", "layernorm", "continual", {**CONTINUAL, **rate(1e-3)}),
     Row(
+        "lorsu-likelihood",
+        "LoRSU, by the answer's likelihood",
+        "lorsu",
+        "continual",
+        {**ANSWERS, **LORSU_RATES},
+        "likelihood",
+    ),
+    Row(
         "lorsu-refit",
-        "LoRSU, refit with replay and guard",
+        "LoRSU, likelihood, refit with replay and guard",
         "lorsu",
         "refit",
         {**REFIT, **LORSU_RATES},
+        "likelihood",
+    ),
+    Row(
+        "decoder-lora",
+        "LoRA on the language model alone",
+        "lora",
+        "continual",
+        {**ANSWERS, **rate(1e-3)},
+        "likelihood",
+        "decoder",
     ),
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.vqa.asking import Replies, Sheet
-from benchmark.vqa.edit_store import Cost
+from benchmark.vqa.edits import Cost
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SetResult:
 @dataclass(frozen=True)
 class Run:
     """`facts` is everything that the answers depend on; `classifier` the same encoder's zero-shot
-    accuracy on the photos of `target`, percent."""
+    accuracy on the photos of `target`, percent, where it was asked."""
 
     row: str
     seed: int
@@ -45,7 +45,7 @@ class Run:
     cost: Cost
     target: SetResult
     control: SetResult
-    classifier: float
+    classifier: float | None
     commit: str
 
 

@@ -60,7 +60,8 @@ def _line(row: Row, runs: Sequence[Run], baseline: Run) -> str:
     cells += [_change(target, baseline.target.accuracy), _told(control)]
     cells += [_change(control, baseline.control.accuracy)]
     cells += [_told([flips(run, baseline) for run in runs])]
-    cells += [_told([run.classifier for run in runs])]
+    asked = [run.classifier for run in runs if run.classifier is not None]
+    cells += [_told(asked) if asked else ""]
     if row is ZERO_SHOT:
         cells[3] = cells[5] = cells[6] = ""
     cells += [f"{max(run.cost.parameters for run in runs):,}"]

@@ -110,7 +110,7 @@ def test_a_study_goes_on_where_it_was_stopped(
 
 
 def test_an_edit_is_kept_as_it_was_and_the_base_is_untouched(lab: Path, tmp_path: Path) -> None:
-    editing = Editing(Lab(lab), tmp_path, shots=2)
+    editing = Editing(Lab(lab), load_encoder(str(lab / "base")), tmp_path, shots=2)
     before = state_bytes(editing.base.model)
     fresh, cost = editing.edit(get_row("full-finetune"), 3)
     kept, kept_cost = editing.edit(get_row("full-finetune"), 3)
@@ -179,3 +179,10 @@ def test_what_is_missing_ends_the_command_with_a_sentence(
     assert told.startswith("the study stopped: ")
     assert str(nowhere) in told
     assert told.count("\n") == 1
+
+
+def test_an_edit_through_answers_needs_a_vlm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lab: Path, tmp_path: Path
+) -> None:
+    assert run(monkeypatch, lab, None, tmp_path, "--rows", "lorsu-likelihood") == 1
+    assert "lorsu-likelihood is edited through the answers of a VLM" in capsys.readouterr().err

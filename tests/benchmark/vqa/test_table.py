@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.vqa.edit_store import Cost
+from benchmark.vqa.edits import Cost
 from benchmark.vqa.runs import Run, RunStore, SetResult
 from benchmark.vqa.table import NoBaseline, RunsDiffer, flips, markdown
 
