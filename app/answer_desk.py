@@ -112,6 +112,7 @@ class AnswerDesk:
                 score_options(with_options)
         if others:
             self._talking.join(others)
+            self._metrics.rows.set(len(self._talking.tickets))
 
     def _continue(self) -> None:
         """One more token for everybody who is being answered."""
