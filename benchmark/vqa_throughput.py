@@ -1,0 +1,263 @@
+"""Questions a second: over HTTP, many clients at once, against the same model called in a process.
+
+`make bench-vqa`. Both have the same photos, questions, options, torch threads and batch size, and
+turns one after another, so that a busy machine slows both. In the process everything that a request
+needs is done too (decoding, scaling, tower, prompt, options), in full batches; over HTTP the
+clients are processes of their own, on the same cores, that keep their connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from PIL import Image
+
+from benchmark.latency import percentiles
+from client import EmendClient, local_service
+from client.local_service import environment
+from encoder.clip import Encoder, load_encoder
+from encoder.images import decode_image
+from encoder.vlm.answering import score_options
+from encoder.vlm.load import load_vlm
+from encoder.vlm.model import VisionLanguageModel
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmark" / "results" / "vqa-throughput.json"
+QUESTION = "What is this?"
+OPTIONS = ("cup", "cat", "rocket", "bridge", "lemon")
+PHOTOS = 16
+SIDE = 256  # pixels of a photo as it is sent
+WARM_UP_SECONDS = 3.0
+LIMIT = 10**8  # bytes and pixels; nothing here is large
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    encoder: str
+    vlm: str
+    threads: int
+    batch: int
+    connections: int
+    processes: int
+    seconds: float  # of each turn
+    rounds: int
+
+
+@cache
+def _model(plan: Plan) -> tuple[Encoder, VisionLanguageModel]:
+    torch.set_num_threads(plan.threads)
+    encoder = load_encoder(plan.encoder)
+    return encoder, load_vlm(plan.vlm, encoder)
+
+
+def answers(plan: Plan, photos: Sequence[bytes]) -> list[str]:
+    """The likeliest option, by token, for each photo, all in one batch."""
+    encoder, vlm = _model(plan)
+    images = [decode_image(each, max_bytes=LIMIT, max_pixels=LIMIT) for each in photos]
+    pixels = torch.stack([vlm.pixels(encoder, image) for image in images])
+    prompts = [vlm.question(QUESTION, tokens) for tokens in vlm.image_tokens(encoder, pixels)]
+    found = score_options(vlm, prompts, [OPTIONS] * len(photos))
+    return [max(scores, key=lambda each: each.mean).option for scores in found]
+
+
+def in_process(plan: Plan, photos: Sequence[bytes], seconds: float) -> float:
+    """Questions a second, in full batches."""
+    batch = [photos[place % len(photos)] for place in range(plan.batch)]
+    begun, answered = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        answered += len(answers(plan, batch))
+    return answered / (time.perf_counter() - begun)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one client process was answered within its time."""
+
+    answers: dict[int, str]  # by photo
+    seconds: list[float]  # of each answer
+
+
+def ask(url: str, photos: Sequence[bytes], connections: int, seconds: float) -> Heard:
+    """Keeps asking over so many connections at once; run in a process of its own."""
+    bodies = [_body(photo) for photo in photos]
+    until = time.monotonic() + seconds
+
+    def keep_asking(first: int) -> Heard:
+        heard = Heard({}, [])
+        place = urlsplit(url)
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+        photo = first
+        while time.monotonic() < until:
+            photo = (photo + 1) % len(bodies)
+            kind, body = bodies[photo]
+            begun = time.perf_counter()
+            connection.request("POST", "/vqa", body, {"Content-Type": kind})
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {content[:300]!r}")
+            heard.seconds.append(time.perf_counter() - begun)
+            heard.answers[photo] = json.loads(content)["answer"]
+        connection.close()
+        return heard
+
+    with ThreadPoolExecutor(connections) as pool:
+        heard = list(pool.map(keep_asking, range(connections)))
+    together = {photo: answer for each in heard for photo, answer in each.answers.items()}
+    return Heard(together, [one for each in heard for one in each.seconds])
+
+
+def over_http(
+    plan: Plan, pool: ProcessPoolExecutor, url: str, photos: Sequence[bytes], seconds: float
+) -> tuple[float, Heard]:
+    """Questions a second, and what was answered."""
+    each = plan.connections // plan.processes
+    asking = [pool.submit(ask, url, photos, each, seconds) for _ in range(plan.processes)]
+    heard = [one.result() for one in asking]
+    answers = {photo: answer for one in heard for photo, answer in one.answers.items()}
+    times = [second for one in heard for second in one.seconds]
+    return len(times) / seconds, Heard(answers, times)
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """The report."""
+    photos = _photos()
+    settings = {
+        "EMEND_ENCODER": plan.encoder,
+        "EMEND_VLM": plan.vlm,
+        "EMEND_VLM_BATCH": str(plan.batch),
+        "EMEND_THREADS": str(plan.threads),
+        "EMEND_KEEP_PREDICTIONS": "0",
+    }
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        local_service(_migrated(Path(folder)), settings, program="app") as service,
+        ProcessPoolExecutor(plan.processes, mp_context=spawn) as pool,
+        ProcessPoolExecutor(1, mp_context=spawn) as inside,
+    ):
+        expected = inside.submit(answers, plan, photos).result()
+        inside.submit(in_process, plan, photos, WARM_UP_SECONDS).result()
+        url = str(service.http.base_url)
+        over_http(plan, pool, url, photos, WARM_UP_SECONDS)
+        rates: dict[str, list[float]] = {"in_process": [], "http": []}
+        times: list[float] = []
+        agreeing = True
+        before = _batches(service)
+        for number in range(plan.rounds):
+            turn = inside.submit(in_process, plan, photos, plan.seconds)
+            rates["in_process"].append(turn.result())
+            rate, heard = over_http(plan, pool, url, photos, plan.seconds)
+            rates["http"].append(rate)
+            times += heard.seconds
+            agreeing &= all(expected[photo] == answer for photo, answer in heard.answers.items())
+            print(f"round {number + 1}: {rates['in_process'][-1]:.1f}/s, HTTP {rate:.1f}/s")
+        batches, questions = (a - b for a, b in zip(_batches(service), before, strict=True))
+    ratios = [a / b for a, b in zip(rates["http"], rates["in_process"], strict=True)]
+    return {
+        "commit": _commit(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "plan": vars(plan),
+        "questions_a_second": {name: [round(r, 2) for r in all_] for name, all_ in rates.items()},
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "ratio": round(median(ratios), 3),
+        "questions_a_batch": round(questions / batches, 1),
+        "answers_agree": agreeing,
+        "http": percentiles(times),
+    }
+
+
+def _photos() -> list[bytes]:
+    """JPEG crops of three photographs that scikit-image ships."""
+    from skimage import data
+
+    shipped: list[Any] = [data.coffee, data.chelsea, data.astronaut]
+    whole = [Image.fromarray(one()) for one in shipped]
+    photos = []
+    for number in range(PHOTOS):
+        picture = whole[number % len(whole)]
+        side = min(picture.size) - 8 * number
+        crop = picture.crop((0, 0, side, side)).resize((SIDE, SIDE))
+        file = BytesIO()
+        crop.save(file, "JPEG", quality=90)
+        photos.append(file.getvalue())
+    return photos
+
+
+def _body(photo: bytes) -> tuple[str, bytes]:
+    """A question as multipart, and its media type."""
+    edge = "----emend"
+    fields = [("question", QUESTION), *(("option", option) for option in OPTIONS)]
+    texts = "".join(
+        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'
+        for name, text in fields
+    )
+    head = f'--{edge}\r\nContent-Disposition: form-data; name="image"; filename="0"\r\n\r\n'
+    body = texts.encode() + head.encode() + photo + f"\r\n--{edge}--\r\n".encode()
+    return f"multipart/form-data; boundary={edge}", body
+
+
+def _migrated(folder: Path) -> Path:
+    """A data folder with an empty database in it."""
+    command = [sys.executable, "-m", "app", "migrate"]
+    subprocess.run(command, env=environment(os.environ, {"EMEND_DATA": str(folder)}), check=True)
+    return folder
+
+
+def _batches(service: EmendClient) -> tuple[float, float]:
+    """How many batches there were, and questions in them."""
+    lines = service.http.get("/metrics").text.splitlines()
+    name = "emend_vlm_batch_questions"
+    found = {part.split()[0]: float(part.split()[1]) for part in lines if part.startswith(name)}
+    return found[f"{name}_count"], found[f"{name}_sum"]
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def main() -> None:
+    """Measures, prints and keeps the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="bundled")
+    parser.add_argument("--vlm", default="bundled")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    # As the supervisor has it for its children, which inherit it here, before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    chosen = vars(parser.parse_args())
+    result = chosen.pop("result")
+    report = measure(Plan(**chosen))
+    print(json.dumps(report, indent=2))
+    result.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
