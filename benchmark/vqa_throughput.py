@@ -96,6 +96,7 @@ class Heard:
 
     answers: dict[int, str]  # by photo
     seconds: list[float]  # of each answer
+    refused: int = 0  # for the want of time: asked again
 
 
 def ask(url: str, photos: Sequence[bytes], connections: int, seconds: float) -> Heard:
@@ -104,7 +105,9 @@ def ask(url: str, photos: Sequence[bytes], connections: int, seconds: float) -> 
     until = time.monotonic() + seconds
 
     def keep_asking(first: int) -> Heard:
-        heard = Heard({}, [])
+        answered: dict[int, str] = {}
+        times: list[float] = []
+        refused = 0
         place = urlsplit(url)
         connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
         photo = first
@@ -115,17 +118,24 @@ def ask(url: str, photos: Sequence[bytes], connections: int, seconds: float) -> 
             connection.request("POST", "/vqa", body, {"Content-Type": kind})
             answer = connection.getresponse()
             content = answer.read()
+            if answer.status == 503:
+                refused += 1
+                continue
             if answer.status != 200:
                 raise RuntimeError(f"{answer.status}: {content[:300]!r}")
-            heard.seconds.append(time.perf_counter() - begun)
-            heard.answers[photo] = json.loads(content)["answer"]
+            times.append(time.perf_counter() - begun)
+            answered[photo] = json.loads(content)["answer"]
         connection.close()
-        return heard
+        return Heard(answered, times, refused)
 
     with ThreadPoolExecutor(connections) as pool:
-        heard = list(pool.map(keep_asking, range(connections)))
-    together = {photo: answer for each in heard for photo, answer in each.answers.items()}
-    return Heard(together, [one for each in heard for one in each.seconds])
+        return _together(list(pool.map(keep_asking, range(connections))))
+
+
+def _together(heard: Sequence[Heard]) -> Heard:
+    answers = {photo: answer for each in heard for photo, answer in each.answers.items()}
+    seconds = [one for each in heard for one in each.seconds]
+    return Heard(answers, seconds, sum(each.refused for each in heard))
 
 
 def over_http(
@@ -134,10 +144,8 @@ def over_http(
     """Questions a second, and what was answered."""
     each = plan.connections // plan.processes
     asking = [pool.submit(ask, url, photos, each, seconds) for _ in range(plan.processes)]
-    heard = [one.result() for one in asking]
-    answers = {photo: answer for one in heard for photo, answer in one.answers.items()}
-    times = [second for one in heard for second in one.seconds]
-    return len(times) / seconds, Heard(answers, times)
+    heard = _together([one.result() for one in asking])
+    return len(heard.seconds) / seconds, heard
 
 
 def measure(plan: Plan) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         over_http(plan, pool, url, photos, WARM_UP_SECONDS)
         rates: dict[str, list[float]] = {"in_process": [], "http": []}
         times: list[float] = []
-        agreeing = True
+        refused, agreeing = 0, True
         before = _batches(service)
         for number in range(plan.rounds):
             turn = inside.submit(in_process, plan, photos, plan.seconds)
@@ -171,6 +179,7 @@ def measure(plan: Plan) -> dict[str, Any]:
             rate, heard = over_http(plan, pool, url, photos, plan.seconds)
             rates["http"].append(rate)
             times += heard.seconds
+            refused += heard.refused
             agreeing &= all(expected[photo] == answer for photo, answer in heard.answers.items())
             print(f"round {number + 1}: {rates['in_process'][-1]:.1f}/s, HTTP {rate:.1f}/s")
         batches, questions = (a - b for a, b in zip(_batches(service), before, strict=True))
@@ -184,6 +193,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "ratio": round(median(ratios), 3),
         "questions_a_batch": round(questions / batches, 1),
         "answers_agree": agreeing,
+        "refused": refused,
         "http": percentiles(times),
     }
 
@@ -251,7 +261,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--result", type=Path, default=RESULT)
     # As the supervisor has it for its children, which inherit it here, before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     chosen = vars(parser.parse_args())
     result = chosen.pop("result")
     report = measure(Plan(**chosen))

@@ -157,6 +157,22 @@ class EmendClient:
         """The first label of each image's prediction; options as in :meth:`classify`."""
         return [p["labels"][0]["label"] for p in self.classify(images, top_k=1, **options)]
 
+    def ask(
+        self,
+        image: bytes,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        adapter: str | int = "live",
+        normalise: bool = True,
+    ) -> Json:
+        """The answer to a question about an image: ``{"answer", "options", "adapter", ...}``. With
+        options it is the likeliest of them, by token or, unless ``normalise``, as a whole."""
+        data: dict[str, Any] = {"question": question, "adapter": str(adapter)}
+        if options is not None:
+            data |= {"option": list(options), "normalise": str(normalise).lower()}
+        return _object(self.request("POST", "/vqa", files=_files([image]), data=data))
+
     def correct(
         self,
         images: Sequence[bytes],

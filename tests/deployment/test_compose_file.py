@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 EACH = pytest.mark.parametrize("name", sorted(SERVICES))
-OURS = {"secrets", "migrate", "api", "worker", "door", "api-gpu", "worker-gpu"}
+OURS = {"secrets", "migrate", "api", "vlm", "worker", "door", "api-gpu", "worker-gpu"}
 USERS_OF_SECRETS = {
-    "database": {"secrets", "migrate", "postgres", "api", "worker", "api-gpu", "worker-gpu"},
-    "broker": {"secrets", "redis", "api", "worker", "api-gpu", "worker-gpu"},
-    "store": {"api", "worker", "api-gpu", "worker-gpu"},
+    "database": {"secrets", "migrate", "postgres", "api", "vlm", "worker", "api-gpu", "worker-gpu"},
+    "broker": {"secrets", "redis", "api", "vlm", "worker", "api-gpu", "worker-gpu"},
+    "store": {"api", "vlm", "worker", "api-gpu", "worker-gpu"},
     "grafana": {"secrets", "grafana"},
 }
 # Decided by the images, or by what a container's folders are.
@@ -46,7 +46,8 @@ def test_it_is_healthy_or_ends(name: str) -> None:
         assert "service_completed_successfully" in waiting
         return
     assert service["restart"] == "unless-stopped"
-    dockerfile = ROOT / "docker" / f"{name.removesuffix('-gpu')}.Dockerfile"
+    image = "api" if name == "vlm" else name.removesuffix("-gpu")
+    dockerfile = ROOT / "docker" / f"{image}.Dockerfile"
     assert "healthcheck" in service or "\nHEALTHCHECK " in dockerfile.read_text()
 
 
@@ -156,7 +157,21 @@ def test_every_setting_can_be_set(name: str, settings: type[AppSettings | Worker
     assert given == known
     for variable in given:
         by_file = variable.endswith("_FILE")
-        assert by_file or environment[variable].startswith(f"${{{variable}:-")
+        assert by_file or f"${{{variable}:-" in environment[variable]
+
+
+def test_the_vlm_is_an_api_that_answers_questions_and_nothing_else_changes() -> None:
+    plain, asked = copy.deepcopy(SERVICES["api"]), copy.deepcopy(SERVICES["vlm"])
+    assert asked.pop("profiles") == ["vlm"]
+    assert asked["environment"].pop("EMEND_VLM") == "${EMEND_VLM:-}"
+    assert plain["environment"].pop("EMEND_VLM") == "${EMEND_API_VLM:-${EMEND_VLM:-}}"
+    assert SERVICES["worker"]["environment"]["EMEND_VLM"] == "${EMEND_VLM:-}"
+    # Whoever classifies finds `api` alone.
+    assert asked.pop("networks") == ["inside", "outside"]
+    assert plain.pop("networks") == {"inside": None, "outside": {"aliases": ["api"]}}
+    assert asked.pop("deploy")["resources"] == plain.pop("deploy")["resources"]
+    plain.pop("build")
+    assert asked == plain
 
 
 def test_the_edge_is_given_what_its_template_asks_for() -> None:
@@ -172,6 +187,7 @@ def test_the_edge_is_given_what_its_template_asks_for() -> None:
     limit = AppSettings.model_fields["max_request_bytes"].default
     assert given["EMEND_MAX_REQUEST_BYTES"] == f"${{EMEND_MAX_REQUEST_BYTES:-{limit}}}"
     assert given["EMEND_EDGE_API"] == "api:8000"
+    assert given["EMEND_EDGE_VLM"] == "vlm:8000"
     assert edge["ports"][0].endswith(f":{given['EMEND_EDGE_LISTEN']}")
 
 

@@ -159,6 +159,65 @@ def test_a_replica_that_is_not_ready_is_passed_over_when_a_question_is_asked(
         )
 
 
+QUESTIONS = ("/vqa", "/v1/chat/completions")
+
+
+def _ask(http: httpx.Client, path: str) -> httpx.Response:
+    """A question that needs no model to be refused, by whoever is asked."""
+    return http.post(path, files={"image": picture(1)}, data={"question": "What is this?"})
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_questions_are_asked_where_they_are_answered(
+    edge: Edge, replicas: Replicas, path: str
+) -> None:
+    answer = b"HTTP/1.1 200 x\r\nContent-Length: 8\r\nConnection: close\r\n\r\nanswered"
+    with stranger(replicas.port, answer) as heard:
+        edge.names.names = {"api": (FIRST, SECOND), "vlm": (STRANGER,)}
+        wait_for(
+            lambda: _ask(edge.http, path).text == "answered", seconds=NAME_SECONDS, what="the VLM"
+        )
+        assert edge.asked(_ask(edge.http, path)) == [STRANGER]
+        assert _classify(edge.http).status_code == 200
+        assert _requests_heard(heard, "POST /classify") == 0
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_api_is_asked_where_nobody_is_there_for_questions(
+    edge: Edge, replicas: Replicas, path: str, lost: bool
+) -> None:
+    with stranger(replicas.port):  # hangs up in the middle
+        edge.names.names = {"api": (FIRST, SECOND)} | ({"vlm": (STRANGER,)} if lost else {})
+        answer = wait_for(
+            lambda: _answer_of_the_api(edge, path, lost), seconds=NAME_SECONDS, what="the api"
+        )
+    assert answer.status_code == 503
+    told = answer.json()
+    code = told["type"] if path == "/vqa" else told["error"]["code"]
+    assert code in ("urn:emend:problem:vlm-absent", "vlm_absent")
+
+
+def _answer_of_the_api(edge: Edge, path: str, lost: bool) -> httpx.Response | None:
+    answer = _ask(edge.http, path)
+    asked = edge.asked(answer)
+    return answer if (STRANGER in asked) == lost and {FIRST, SECOND} & set(asked) else None
+
+
+def test_without_any_replica_openais_clients_read_an_error_of_theirs(edge: Edge) -> None:
+    edge.names.names = {}
+    answer = wait_for(lambda: _refused_by_the_edge(edge), seconds=NAME_SECONDS, what="a refusal")
+    assert answer.status_code == 502
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "no-replica")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def _refused_by_the_edge(edge: Edge) -> httpx.Response | None:
+    answer = edge.http.get("/v1/models")
+    return answer if answer.status_code == 502 else None
+
+
 def test_events_arrive_when_they_happen(edge: Edge) -> None:
     sent = edge.http.post("/corrections", files={"image": picture(77)}, data={"label": "a"})
     job = sent.json()["edit_job"]["id"]

@@ -69,6 +69,7 @@ def running_edge(port: int, limit: int, *addresses: str) -> Iterator[Edge]:
         values = {
             "EMEND_EDGE_RESOLVER": names.address,
             "EMEND_EDGE_API": f"api:{port}",
+            "EMEND_EDGE_VLM": f"vlm:{port}",
             "EMEND_EDGE_GRAFANA": "grafana:3000",
             "EMEND_MAX_REQUEST_BYTES": str(limit),
         }
