@@ -96,7 +96,7 @@ OPTIONS: dict[str, Any] = {**TEXTS, "maxItems": OPTIONS_LIMIT, "uniqueItems": Tr
 _QUESTION = {
     "adapter": VERSION,
     "model": TEXT,
-    "normalise": {"type": "boolean", "default": True},
+    "normalise": {"type": "boolean", "default": False},
 }
 VQA_BODY = _body(
     "image",

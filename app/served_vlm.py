@@ -19,7 +19,6 @@ from app.settings import Settings
 from app.vlm_metrics import VlmMetrics
 from encoder.errors import EncoderError
 from encoder.pool import BASE_VERSION
-from encoder.vlm.errors import VlmMissing
 from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 
@@ -99,24 +98,15 @@ class ServedVlm:
         begun = time.monotonic()
         try:
             self._load()
-        except VlmMissing as missing:
-            if self._settings.vlm is None:  # nobody asked for it, and this release came without it
-                logger.warning("no questions are answered: %s", missing)
-                self._source = None
-            else:
-                self._fail(missing)
         except (EncoderError, OSError) as problem:
-            self._fail(problem)
+            self._problem = problem
+            logger.error("the vision-language model cannot be served: %s", _sentence(problem))
+            if self.is_wanted_at_start and not self._stopping.is_set():
+                self.on_failure(problem)
         if self._model is not None:
             self._metrics.loaded.set(1)
             seconds = time.monotonic() - begun
             logger.info("questions are answered by %r, after %.1f s", self._model.name, seconds)
-
-    def _fail(self, problem: EncoderError | OSError) -> None:
-        self._problem = problem
-        logger.error("the vision-language model cannot be served: %s", _sentence(problem))
-        if self.is_wanted_at_start and not self._stopping.is_set():
-            self.on_failure(problem)
 
     def _load(self) -> None:
         settings = self._settings

@@ -23,7 +23,8 @@ GREEDILY = Sampling(max_tokens=ANSWER_TOKENS)
 @dataclass(frozen=True)
 class VisualQuestion:
     """``version`` None asks the live encoder, ``model`` None the one that is served; ``normalise``
-    lets the likelihood of a token decide, and not that of the whole option."""
+    lets the likelihood of a token decide, and not that of the whole option, which chose better
+    where it was measured (``encoder/bundled/vlm/MODEL_CARD.md``)."""
 
     image: bytes
     question: str
@@ -44,7 +45,7 @@ async def read_visual_question(request: Request) -> VisualQuestion:
         options=checked_options(upload.texts("option")),
         version=version_of(upload.one("adapter")),
         model=upload.text("model"),
-        normalise=upload.one("normalise") is None or upload.flag("normalise"),
+        normalise=upload.flag("normalise"),
     )
 
 

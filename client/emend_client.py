@@ -164,10 +164,10 @@ class EmendClient:
         *,
         options: Sequence[str] | None = None,
         adapter: str | int = "live",
-        normalise: bool = True,
+        normalise: bool = False,
     ) -> Json:
         """The answer to a question about an image: ``{"answer", "options", "adapter", ...}``. With
-        options it is the likeliest of them, by token or, unless ``normalise``, as a whole."""
+        options it is the likeliest of them, as a whole or, with ``normalise``, by token."""
         data: dict[str, Any] = {"question": question, "adapter": str(adapter)}
         if options is not None:
             data |= {"option": list(options), "normalise": str(normalise).lower()}

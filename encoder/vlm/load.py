@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ def load_vlm(
     config = read_config(folder)
     kind = config.get("model_type")
     if kind == "llava":
-        return load_llava(folder, config, encoder, device=device, precision=precision)
+        model = load_llava(folder, config, encoder, device=device, precision=precision)
+        return replace(model, name=BUNDLED) if name == BUNDLED else model
     if kind == "llama":
         return load_minigpt(folder, config, encoder, device=device, precision=precision)
     raise VlmInvalid(name, f"its config.json says model_type {kind!r}, not 'llava' or 'llama'")

@@ -56,11 +56,11 @@ def test_the_answer_is_the_likeliest_option_by_token_or_as_a_whole(
         assert first["score"] / second["score"] == pytest.approx(odds, rel=1e-3)
 
 
-def test_normalising_by_length_is_the_default_and_can_change_the_answer(
+def test_length_counts_unless_normalised_which_can_change_the_answer(
     asked_service: RunningService,
 ) -> None:
     answer = asked_service.ask(picture(1), QUESTION, *OPTIONS)
-    assert answer["normalised"] is True
+    assert answer["normalised"] is False
     chosen = {
         asked_service.ask(picture(1), QUESTION, *OPTIONS, normalise=flag)["answer"]
         for flag in ("true", "false")
@@ -92,7 +92,7 @@ def test_json_and_multipart_mean_the_same(asked_service: RunningService) -> None
             "options": list(OPTIONS),
             "adapter": 1,
             "model": form["model"],
-            "normalise": True,
+            "normalise": False,
         }
         answer = asked_service.http.post("/vqa", json=content)
         assert answer.status_code == 200, answer.text
