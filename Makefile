@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots bench-vqa-speed image-report bundled-encoder bundled-vlm clean
+.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots bench-vqa-speed bench-vqa-throughput image-report bundled-encoder bundled-vlm clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench-snapshots: setup ## Measure loading a version by its chain and by a snapsh
 
 bench-vqa-speed: setup ## Measure what a question about an image costs, alone and among others
 	@$(PY) -m benchmark.vqa_speed $(ARGS)
+
+bench-vqa-throughput: setup ## Measure questions a second over HTTP against the model in a process
+	@$(PY) -m benchmark.vqa_throughput $(ARGS)
 
 image-report: setup ## Measure sizes, rebuild and start of the images (needs a Docker engine)
 	@$(PY) -m benchmark.images $(ARGS)

@@ -1,6 +1,6 @@
 """Questions a second: over HTTP, many clients at once, against the same model called in a process.
 
-`make bench-vqa`. Both have the same photos, questions, options, torch threads and batch size, and
+`make bench-vqa-throughput`. Both have the same photos, questions, options, torch threads and batch size, and
 turns one after another, so that a busy machine slows both. In the process everything that a request
 needs is done too (decoding, scaling, tower, prompt, options), in full batches; over HTTP the
 clients are processes of their own, on the same cores, that keep their connections.
@@ -72,13 +72,13 @@ def _model(plan: Plan) -> tuple[Encoder, VisionLanguageModel]:
 
 
 def answers(plan: Plan, photos: Sequence[bytes]) -> list[str]:
-    """The likeliest option, by token, for each photo, all in one batch."""
+    """The likeliest option for each photo, all in one batch."""
     encoder, vlm = _model(plan)
     images = [decode_image(each, max_bytes=LIMIT, max_pixels=LIMIT) for each in photos]
     pixels = torch.stack([vlm.pixels(encoder, image) for image in images])
     prompts = [vlm.question(QUESTION, tokens) for tokens in vlm.image_tokens(encoder, pixels)]
     found = score_options(vlm, prompts, [OPTIONS] * len(photos))
-    return [max(scores, key=lambda each: each.mean).option for scores in found]
+    return [max(scores, key=lambda each: each.log_likelihood).option for scores in found]
 
 
 def in_process(plan: Plan, photos: Sequence[bytes], seconds: float) -> float:
