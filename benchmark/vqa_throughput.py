@@ -1,9 +1,9 @@
 """Questions a second: over HTTP, many clients at once, against the same model called in a process.
 
-`make bench-vqa-throughput`. Both have the same photos, questions, options, torch threads and batch size, and
-turns one after another, so that a busy machine slows both. In the process everything that a request
-needs is done too (decoding, scaling, tower, prompt, options), in full batches; over HTTP the
-clients are processes of their own, on the same cores, that keep their connections.
+`make bench-vqa-throughput`. Both have the same photos, questions, options, torch threads and batch
+size, and turns one after another, so that a busy machine slows both. In the process everything that
+a request needs is done too (decoding, scaling, tower, prompt, options), in full batches; over HTTP
+the clients are processes of their own, on the same cores, that keep their connections.
 """
 
 from __future__ import annotations
