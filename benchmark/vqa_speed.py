@@ -41,7 +41,6 @@ QUESTION = (
 )
 OPTIONS = ("stop", "yield", "no entry", "road work", "wild animals")
 IMAGE_LIMIT = 1 << 24
-MODES = ("options", "words")
 RANDOM = "random"
 WORDS = 8  # tokens of a free answer: random weights hardly ever end one
 
@@ -53,6 +52,15 @@ class Asked:
     image: bytes  # a file
     question: str
     options: tuple[str, ...] = ()  # none: to be answered in words
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How long it is measured."""
+
+    turns: int
+    questions: int  # of each throughput; 0: none
+    together: int
 
 
 def answers_a_second(
@@ -137,16 +145,11 @@ def cost_of_options(
 
 
 def throughput(
-    vlm: VisionLanguageModel,
-    encoder: Encoder,
-    options: tuple[str, ...],
-    *,
-    count: int,
-    together: int,
-    turns: int,
+    vlm: VisionLanguageModel, encoder: Encoder, options: tuple[str, ...], amounts: Amounts
 ) -> dict[str, Any]:
     """Answers a second together and one by one, in turns."""
-    asked = some_questions(count, options, side=vlm.reading.image_size, seed=0)
+    asked = some_questions(amounts.questions, options, side=vlm.reading.image_size, seed=0)
+    turns, together = max(1, amounts.turns // 2), amounts.together
     ask(vlm, encoder, asked[:together], WORDS)
     batched: list[float] = []
     single: list[float] = []
@@ -155,7 +158,7 @@ def throughput(
         single.append(answers_a_second(vlm, encoder, asked, together=1))
     ratios = [many / one for many, one in zip(batched, single, strict=True)]
     return {
-        "questions": count,
+        "questions": len(asked),
         "together": together,
         "turns": turns,
         "answers_a_second": round(median(batched), 3),
@@ -164,26 +167,17 @@ def throughput(
     }
 
 
-def measure(
-    vlm: VisionLanguageModel, encoder: Encoder, *, turns: int, count: int, together: int
-) -> dict[str, Any]:
+def measure(vlm: VisionLanguageModel, encoder: Encoder, amounts: Amounts) -> dict[str, Any]:
     """Everything about one model."""
-    say(f"{vlm.name}: five options, {turns} turns")
     (asked,) = some_questions(1, OPTIONS, side=vlm.reading.image_size, seed=1)
     found = {
-        "model": vlm.name,
         "tower": encoder.name,
         "decoder_parameters": sum(weight.numel() for weight in vlm.decoder.parameters()),
-        "precision": str(vlm.dtype).removeprefix("torch."),
-        "five_options": cost_of_options(vlm, encoder, asked, turns=turns),
+        "five_options": cost_of_options(vlm, encoder, asked, turns=amounts.turns),
     }
-    say(json.dumps(found))
-    for mode in MODES if count else ():
-        say(f"{vlm.name}: {count} questions answered by {mode}")
-        options = OPTIONS if mode == "options" else ()
-        found[mode] = throughput(
-            vlm, encoder, options, count=count, together=together, turns=max(1, turns // 2)
-        )
+    if amounts.questions:
+        found["answers_by_option"] = throughput(vlm, encoder, OPTIONS, amounts)
+        found["answers_in_words"] = throughput(vlm, encoder, (), amounts)
     return found
 
 
@@ -219,27 +213,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    tree = commit()
+    run = {"commit": commit(), "threads": options.threads}
+    amounts = Amounts(options.turns, options.questions, options.together)
     torch.set_num_threads(options.threads)
-    found: list[dict[str, Any]] = []
     for name in options.models:
         encoder = random_encoder() if name == RANDOM else load_encoder(options.encoder)
         for precision in options.precisions:
-            vlm = load(name, encoder, precision)
-            found.append(
-                measure(
-                    vlm,
-                    encoder,
-                    turns=options.turns,
-                    count=options.questions,
-                    together=options.together,
-                )
-            )
-    path = options.out / "vqa_speed.json"
-    result = {"commit": tree, "threads": options.threads, "models": found}
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    say(f"in {path}")
+            key = f"{Path(name).name} {precision}"
+            say(f"{key}: {amounts}")
+            found = measure(load(name, encoder, precision), encoder, amounts)
+            say(json.dumps(found))
+            keep(options.out / "vqa_speed.json", key, {**run, **found})
     return 0
+
+
+def keep(path: Path, key: str, found: dict[str, Any]) -> None:
+    """Put one model's numbers in the place of its former ones; those of others stay."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**results, key: found}, indent=1, sort_keys=True) + "\n")
 
 
 def load(name: str, encoder: Encoder, precision: Precision) -> VisionLanguageModel:

@@ -60,15 +60,16 @@ def test_the_command_measures_the_random_model(
     for name, size in small.items():
         monkeypatch.setattr(random_vlm, name, size)
     size = ["--turns", "1", "--questions", "2", "--together", "2"]
+    (tmp_path / "vqa_speed.json").write_text('{"other fp32": {}}')
     vqa_speed.main(["--models", "random", "--precisions", "fp32", *size, "--out", str(tmp_path)])
     result = json.loads((tmp_path / "vqa_speed.json").read_text())
-    (model,) = result["models"]
-    assert model["precision"] == "float32"
+    assert set(result) == {"other fp32", "random fp32"}
+    model = result["random fp32"]
     assert model["five_options"]["image_tokens"] == 4
     # A word is a token: none of them is unknown.
     assert model["five_options"]["option_tokens"] == [
         len(option.split()) + 1
         for option in vqa_speed.some_questions(1, vqa_speed.OPTIONS, side=28, seed=1)[0].options
     ]
-    for mode in ("options", "words"):
+    for mode in ("answers_by_option", "answers_in_words"):
         assert model[mode]["answers_a_second"] > 0
