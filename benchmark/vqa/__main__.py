@@ -11,7 +11,7 @@ from benchmark.lab import Lab, LabMissing
 from benchmark.loop import RESULTS, say
 from benchmark.vqa.lab_sets import Amounts
 from benchmark.vqa.lab_study import Asking, Editing, Reader, VlmNeeded
-from benchmark.vqa.rows import ROWS, ZERO_SHOT, get_row
+from benchmark.vqa.rows import ROWS, ZERO_SHOT, Row, get_row
 from benchmark.vqa.runs import RunStore
 from benchmark.vqa.table import NoBaseline, RunsDiffer, markdown
 from editing.errors import EditError
@@ -22,11 +22,12 @@ from encoder.errors import EncoderError
 def main() -> int:
     """Edit, ask, and keep one JSON a row and seed; what is there already is not done again."""
     options = _parser().parse_args()
-    store = RunStore(options.out)
+    out = options.out if options.validate is None else options.out / "validation"
+    store = RunStore(out)
     try:
         if not options.table:
             _study(options, store)
-        if options.table or options.vlm is not None:
+        if options.table or (options.vlm is not None and options.validate is None):
             print(markdown(store.all()))
     except (LabMissing, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:
         print(f"the study stopped: {problem}", file=sys.stderr)
@@ -38,11 +39,18 @@ def _study(options: argparse.Namespace, store: RunStore) -> None:
     lab = Lab(options.lab)
     base = load_encoder(str(lab.encoder))
     reader = None if options.vlm is None else Reader.load(options.vlm, base)
-    editing = Editing(lab, base, options.work, shots=options.shots, reader=reader)
+    editing = Editing(
+        lab,
+        base,
+        options.work,
+        shots=options.shots,
+        reader=reader,
+        validation=options.validate is not None,
+    )
     amounts = Amounts(signs=options.signs, things=options.things)
     asking = None if reader is None else Asking(lab, reader, editing, amounts)
     for seed in options.seeds:
-        for row in [get_row(name) for name in options.rows]:
+        for row in _rows(options):
             if row is ZERO_SHOT and seed != options.seeds[0]:
                 continue  # nothing of it depends on the seed
             say(f"{row.name}, seed {seed}")
@@ -55,6 +63,14 @@ def _study(options: argparse.Namespace, store: RunStore) -> None:
                 f"signs {run.target.accuracy:.1f}, things {run.control.accuracy:.1f}, "
                 f"{run.cost.cpu_seconds:.0f} s of one core"
             )
+
+
+def _rows(options: argparse.Namespace) -> list[Row]:
+    rows = [get_row(name) for name in options.rows]
+    if options.validate is None:
+        return rows
+    edited = [row for row in rows if row.method is not None]
+    return [ZERO_SHOT, *(row.at_pace(factor) for row in edited for factor in options.validate)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
     parser.add_argument("--signs", type=int, default=20, help="photos of each sign asked about")
     parser.add_argument("--things", type=int, default=10, help="photos of each thing asked about")
+    parser.add_argument(
+        "--validate",
+        nargs="+",
+        type=float,
+        metavar="FACTOR",
+        help="step sizes times these, on train tracks only; results in a folder of their own",
+    )
     parser.add_argument("--table", action="store_true", help="only print what is kept")
     return parser
 

@@ -10,8 +10,11 @@ Legend: S image side, T image tokens, L tokens of prompt and answer, D decoder w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import open_clip
@@ -20,39 +23,23 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from editing.selection import entry_budget
+from encoder.clip import Encoder, load_encoder
 from encoder.tower import Tower, view_tower
+from encoder.vlm.load import load_vlm
+from encoder.vlm.model import VisionLanguageModel
 
 RANK = 32  # v1's, of LoRA and LoRSU
 HEADS = 2  # v1's, of LoRSU
 LORSU_FRACTION, SPU_FRACTION = 0.05, 0.10  # of each fc1
 _DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """A VLM by its parts: an open_clip tower's name and a Llama configuration."""
-
-    title: str
-    tower: str
-    blocks_read: int
-    decoder: dict[str, Any]
-    text_tokens: int
-    """of the question and the answer"""
-
-
-LLAVA_7B = Geometry(
-    title="CLIP ViT-L/14-336 and Vicuna-7B (LLaVA-1.5)",
-    tower="ViT-L-14-336",
-    blocks_read=23,
-    decoder={
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "vocab_size": 32064,
-    },
-    text_tokens=64,
-)
+TEXT_TOKENS = 64  # of a question with its options, and the answer
+VICUNA_7B: Mapping[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32064,
+}
 
 
 @dataclass(frozen=True)
@@ -64,16 +51,42 @@ class Price:
     flops: int
 
 
-def prices(geometry: Geometry) -> list[Price]:
-    """Every way of tuning a VLM of this geometry, on the meta device."""
-    with torch.device("meta"):
-        model = open_clip.create_model(geometry.tower, pretrained=None, device="meta")
-    tower, visual = view_tower(model), cast(nn.Module, model.visual)
-    decoder = _decoder(geometry)
+def prices(model: nn.Module, decoder: nn.Module, *, tokens: int) -> list[Price]:
+    """Every way of tuning a VLM: an open_clip model's tower, a causal language model with attention
+    "eager", L `tokens` of image, question and answer together. All on the meta device."""
+    tower, visual = view_tower(model), model.get_submodule("visual")
     return [
         *_encoder_prices(model, tower, visual),
-        *_decoder_prices(geometry, visual, decoder),
+        *_decoder_prices(visual, decoder, tokens),
     ]
+
+
+def llava_7b() -> list[Price]:
+    """CLIP ViT-L/14-336 and Vicuna-7B, as LLaVA-1.5 has them: 576 image tokens."""
+    with torch.device("meta"):
+        model = open_clip.create_model("ViT-L-14-336", device="meta")
+    return prices(model, meta_llama(VICUNA_7B), tokens=576 + TEXT_TOKENS)
+
+
+def of_vlm(base: Encoder, vlm: VisionLanguageModel) -> list[Price]:
+    """A VLM over an encoder of open_clip's own layout, both as they are loaded."""
+    model = copy.deepcopy(base.model).to("meta")
+    config = cast(Any, vlm.decoder).config.to_dict()
+    side = base.preprocessing.image_size
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    image_tokens = vlm.image_tokens(base, blank).shape[1]
+    return prices(model, meta_llama(config), tokens=image_tokens + TEXT_TOKENS)
+
+
+def meta_llama(config: Mapping[str, Any]) -> nn.Module:
+    """A Llama of this configuration without weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.device("meta"):
+        decoder: nn.Module = LlamaForCausalLM(
+            LlamaConfig(**{**config, "attn_implementation": "eager"})
+        )
+    return decoder.eval()
 
 
 def count_flops(step: Callable[[], Tensor]) -> int:
@@ -131,7 +144,7 @@ def _tower_flops(model: nn.Module, visual: nn.Module, names: Sequence[str]) -> i
     return count_flops(lambda: cast(Tensor, visual(images)))
 
 
-def _decoder_prices(geometry: Geometry, visual: nn.Module, decoder: nn.Module) -> list[Price]:
+def _decoder_prices(visual: nn.Module, decoder: nn.Module, tokens: int) -> list[Price]:
     visual.requires_grad_(requires_grad=False)
     images = torch.empty(1, 3, *_size_of(visual), device="meta")
     reading = count_flops(lambda: cast(Tensor, visual(images)))
@@ -140,7 +153,6 @@ def _decoder_prices(geometry: Geometry, visual: nn.Module, decoder: nn.Module) -
         for name, module in decoder.named_modules()
         if isinstance(module, nn.Linear) and name.rpartition(".")[2] in _DECODER_LINEARS
     ]
-    tokens = _image_tokens(visual) + geometry.text_tokens
     pairs = sum(RANK * (each.in_features + each.out_features) for each in linears)
     total = sum(parameter.numel() for parameter in decoder.parameters())
     # The pairs' own products: forward, and backward to inputs and to factors.
@@ -166,21 +178,6 @@ def _decoder_flops(decoder: nn.Module, tokens: int, *, tuned: bool) -> int:
     return count_flops(step)
 
 
-def _decoder(geometry: Geometry) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    with torch.device("meta"):
-        decoder: nn.Module = LlamaForCausalLM(
-            LlamaConfig(**{**geometry.decoder, "attn_implementation": "eager"})
-        )
-    return decoder.eval()
-
-
-def _image_tokens(visual: nn.Module) -> int:
-    grid = cast(Any, visual).grid_size
-    return int(grid[0] * grid[1])
-
-
 def _size_of(visual: nn.Module) -> tuple[int, int]:
     height, width = cast(Any, visual).image_size
     return int(height), int(width)
@@ -192,3 +189,31 @@ def _entries(names: Sequence[str], shapes: dict[str, tuple[int, ...]], fraction:
 
 def _size(shapes: dict[str, tuple[int, ...]], names: Sequence[str]) -> int:
     return sum(torch.Size(shapes[name]).numel() for name in names)
+
+
+def markdown(found: Sequence[Price]) -> str:
+    """A table; the last column compares with the first row."""
+    lines = ["| tuned | numbers trained | GFLOP an image | times LoRSU's |", "|---|---|---|---|"]
+    lines += [
+        f"| {each.title} | {each.parameters:,} | {each.flops / 1e9:,.1f} "
+        f"| {each.flops / found[0].flops:.1f} |"
+        for each in found
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """``python -m benchmark.vqa.compute``: LLaVA-1.5's geometry, or that of a VLM at hand."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.vqa.compute", description=__doc__)
+    parser.add_argument("--encoder", help="as EMEND_ENCODER")
+    parser.add_argument("--vlm", type=Path, help="folder of a VLM over it")
+    options = parser.parse_args()
+    if options.encoder is None or options.vlm is None:
+        print(markdown(llava_7b()))
+        return
+    base = load_encoder(options.encoder)
+    print(markdown(of_vlm(base, load_vlm(str(options.vlm), base))))
+
+
+if __name__ == "__main__":
+    main()

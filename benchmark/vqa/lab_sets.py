@@ -28,6 +28,7 @@ from encoder.images import decode_image
 SIGN_QUESTION = "What sign is this?"
 THING_QUESTION = "What is this?"
 QUESTION_SEED = 0  # of distractors and subsamples: the same for every run
+HELD_OUT = 5  # things of each class, as in `recipes.small_vlm.pictures`
 SIZE_LIMIT = 2**26  # bytes and pixels of a photo
 _VALIDATION_CUT = 0  # seed
 
@@ -81,10 +82,20 @@ def validation_sign_questions(lab: Lab, amounts: Amounts) -> list[ChoiceQuestion
     return _sign_questions(lab, kept, amounts)
 
 
-def thing_questions(lab: Lab, amounts: Amounts, *, split: str = "val") -> list[ChoiceQuestion]:
+def thing_questions(lab: Lab, amounts: Amounts) -> list[ChoiceQuestion]:
     """Photos of everyday things, each asked about with five of their hundred names."""
+    return _thing_questions(lab, lab.archive("pretrain.zip", "val"), amounts)
+
+
+def validation_thing_questions(lab: Lab, amounts: Amounts) -> list[ChoiceQuestion]:
+    """The same about training photos that the lab's VLM was not trained on: the last of each."""
+    files = lab.archive("pretrain.zip", "train")
+    return _thing_questions(lab, {key: each[-HELD_OUT:] for key, each in files.items()}, amounts)
+
+
+def _thing_questions(lab: Lab, files: dict[str, Files], amounts: Amounts) -> list[ChoiceQuestion]:
     names = thing_names(lab.root / "pretrain.zip")
-    examples = _examples(lab.archive("pretrain.zip", split), names)
+    examples = _examples(files, names)
     chosen = subsample(examples, each=amounts.things, seed=QUESTION_SEED)
     labels = list(names.values())
     return choice_questions(chosen, labels, question=THING_QUESTION, seed=QUESTION_SEED)

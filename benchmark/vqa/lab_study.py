@@ -35,6 +35,9 @@ from benchmark.vqa.lab_sets import (
     sign_updates,
     thing_questions,
     to_pixels,
+    validation_sign_questions,
+    validation_thing_questions,
+    validation_updates,
 )
 from benchmark.vqa.rows import Row
 from benchmark.vqa.runs import Run, RunStore, SetResult
@@ -75,8 +78,17 @@ class Editing:
     """Edits of the lab's base by row and seed, kept in a folder."""
 
     def __init__(
-        self, lab: Lab, base: Encoder, work: Path, *, shots: int, reader: Reader | None = None
+        self,
+        lab: Lab,
+        base: Encoder,
+        work: Path,
+        *,
+        shots: int,
+        reader: Reader | None = None,
+        validation: bool = False,
     ) -> None:
+        """`validation`: learn from some of the train tracks, and leave the others to be asked."""
+        self.validation = validation
         self._lab = lab
         self._shots = shots
         self._store = EditStore(work)
@@ -124,7 +136,8 @@ class Editing:
         return self._reader.vlm
 
     def _updates(self, seed: int) -> list[Update]:
-        return sign_updates(self._lab, self.base, shots=self._shots, seed=seed)
+        draw = validation_updates if self.validation else sign_updates
+        return draw(self._lab, self.base, shots=self._shots, seed=seed)
 
     @property
     def _labels(self) -> list[str]:
@@ -148,6 +161,8 @@ class Editing:
             "shots": self._shots,
             "seed": seed,
         }
+        if self.validation:
+            facts["validation"] = True
         if row.objective == "likelihood" and self._reader is not None:
             facts["taught by"] = self._reader.digest
         return facts
@@ -167,8 +182,11 @@ class Asking:
         self._editing = editing
         self._reader = reader
         vlm, base = reader.vlm, editing.base
-        self._target = Sheet.of(sign_questions(lab, amounts), vlm, base)
-        self._control = Sheet.of(thing_questions(lab, amounts), vlm, base)
+        signs, things = sign_questions, thing_questions
+        if editing.validation:
+            signs, things = validation_sign_questions, validation_thing_questions
+        self._target = Sheet.of(signs(lab, amounts), vlm, base)
+        self._control = Sheet.of(things(lab, amounts), vlm, base)
         rows = {label: row for row, label in enumerate(lab.label_names("gtsrb").labels)}
         self._signs = torch.tensor(
             [rows[each.options[each.answer]] for each in self._target.questions]

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.vqa.annotations import SetMalformed, SetMissing, find, read_array, text
 from benchmark.vqa.answer_text import normalise_answer
@@ -23,7 +23,6 @@ from benchmark.vqa.questions import OPTIONS, ChoiceQuestion, TooFewLabels, offer
 
 NAME = "VizWiz VQA"
 PEOPLE = 10
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class OpenQuestion:
         return Counter(normalise_answer(answer) for answer in self.answers).most_common(1)[0][0]
 
 
-def load_vizwiz(root: Path, split: Split) -> list[OpenQuestion]:
+def load_vizwiz(root: Path, split: str) -> list[OpenQuestion]:
     """All questions of a split, in the file's order. Raises SetMissing, SetMalformed."""
     places = [root / "Annotations" / f"{split}.json", root / "annotations" / f"{split}.json"]
     path = find(NAME, f"the {split} annotations", places)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from benchmark.vqa.annotations import SetMissing, binary, find, read_lines, text
 from benchmark.vqa.questions import ChoiceQuestion
@@ -19,8 +18,6 @@ from benchmark.vqa.questions import ChoiceQuestion
 NAME = "VSR"
 QUESTION = 'Based on the image, is this statement true or false? "{caption}"'
 OPTIONS = ("true", "false")
-Cut = Literal["random", "zeroshot"]
-Split = Literal["train", "dev", "test"]
 _IMAGE_FOLDERS = ("images", "data/images", "trainval2017", "train2017", "val2017")
 
 
@@ -32,7 +29,7 @@ class Statement:
     relation: str
 
 
-def load_vsr(root: Path, *, cut: Cut, split: Split) -> list[Statement]:
+def load_vsr(root: Path, *, cut: str, split: str) -> list[Statement]:
     """All statements of a split, in the file's order. Raises SetMissing, SetMalformed."""
     file = Path("splits") / cut / f"{split}.jsonl"
     places = [root / file, root / "data" / file, root / f"vsr_{cut}" / f"{split}.jsonl"]

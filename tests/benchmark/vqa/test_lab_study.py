@@ -186,3 +186,23 @@ def test_an_edit_through_answers_needs_a_vlm(
 ) -> None:
     assert run(monkeypatch, lab, None, tmp_path, "--rows", "lorsu-likelihood") == 1
     assert "lorsu-likelihood is edited through the answers of a VLM" in capsys.readouterr().err
+
+
+def test_step_sizes_are_tried_on_train_tracks_only(
+    monkeypatch: pytest.MonkeyPatch, lab: Path, vlm: Path, tmp_path: Path
+) -> None:
+    told = ("--rows", "lorsu", "--seeds", "0", "--validate", "0.1", "1")
+    assert run(monkeypatch, lab, vlm, tmp_path, *told) == 0
+    assert results(tmp_path) == {}
+    tried = {
+        path.stem: json.loads(path.read_text())
+        for path in (tmp_path / "out" / "validation").glob("*.json")
+    }
+    assert set(tried) == {"zero-shot-seed0", "lorsu-x0.1-seed0", "lorsu-x1-seed0"}
+    rates = [tried[f"lorsu-x{f}-seed0"]["facts"]["settings"] for f in ("0.1", "1")]
+    assert rates[0]["fc1_learning_rate"] == pytest.approx(rates[1]["fc1_learning_rate"] / 10)
+    assert rates[0]["learning_rate"] == pytest.approx(rates[1]["learning_rate"] / 10)
+    assert rates[0]["epochs"] == rates[1]["epochs"]
+    assert run(monkeypatch, lab, vlm, tmp_path, "--rows", "zero-shot", "--seeds", "0") == 0
+    asked = results(tmp_path)["zero-shot-seed0"]["target"]["digest"]
+    assert asked != tried["zero-shot-seed0"]["target"]["digest"]
