@@ -105,7 +105,13 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
 
 def test_weights_are_never_pickled() -> None:
     pattern = re.compile(r"\bimport pickle|torch\.(save|load)\(|np\.load\([^)]*allow_pickle=True")
-    assert not [str(p) for p in SOURCES if pattern.search(p.read_text())]
+    # One published checkpoint has no other format: torch's restricted loader reads it.
+    restricted = 'torch.load(file, map_location="cpu", weights_only=True)'
+    sources = {str(p.relative_to(ROOT)): p.read_text() for p in SOURCES}
+    reader = "encoder/vlm/minigpt.py"
+    assert sources[reader].count(restricted) == 1
+    sources[reader] = sources[reader].replace(restricted, "")
+    assert not [path for path, text in sources.items() if pattern.search(text)]
 
 
 def test_every_direct_dependency_is_pinned() -> None:

@@ -15,10 +15,10 @@ Legend: B images, T tower tokens, W tower width, D decoder width, r rank.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -45,7 +45,7 @@ _LORA = re.compile(
 )
 _STRANGER = re.compile(r"GLOBAL ([\w.]+)")
 # What torch's restricted loader raises for files it will not or cannot read.
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError)
+_UNREADABLE = (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError)
 
 
 class MiniGptConnector(nn.Module):
