@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app.control_questions import Asked, add_questions, read_questions
-from app.errors import FieldInvalid, VlmNeeded
+from app.control_questions import Asked, add_questions, check_answerable, read_questions
+from app.errors import FieldInvalid
 from app.image_keeping import write_with_images
 from app.schemas.control_sets import ControlImagesAdded, ControlSetDetail
 from app.services import Services
@@ -48,10 +48,10 @@ async def read_control_upload(request: Request) -> ControlUpload:
 def add_images(services: Services, name: str, upload: ControlUpload) -> ControlImagesAdded:
     """Adds all images, or all questions about them, or none; they were checked before.
 
-    Raises `VlmNeeded`, and whatever `add_control_images` and `add_control_questions` raise.
+    Raises whatever `check_answerable`, `add_control_images` and `add_control_questions` raise.
     """
-    if upload.asked and services.settings.vlm_source is None:
-        raise VlmNeeded("to ask a control set's questions")
+    if upload.asked:
+        check_answerable(services, upload.asked)
 
     def write(session: Session, digests: list[str]) -> ControlImagesAdded:
         if upload.asked:

@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.errors import FieldInvalid
+from app.errors import FieldInvalid, VlmNeeded
+from app.services import Services
 from app.uploads import Upload
+from encoder.vlm.room import Room
 from registry.control_questions import NewControlQuestion, add_control_questions, checked_question
 
 QUESTIONS_LIMIT = 1000
@@ -49,6 +51,21 @@ def read_questions(upload: Upload) -> tuple[Asked, ...]:
         Asked(0 if images == 1 else place, checked[0 if len(checked) == 1 else place])
         for place in range(count)
     )
+
+
+def check_answerable(services: Services, asked: tuple[Asked, ...]) -> None:
+    """A question that the model cannot be asked would let every edit fail from then on.
+
+    Raises `VlmNeeded`, `VlmAbsent`, `VlmLoading`, `VlmUnusable`, `NotReady`, and `PromptTooLong` or
+    `AnswerTooLong` for a question that does not fit into the model's context.
+    """
+    if services.settings.vlm_source is None:
+        raise VlmNeeded("to ask a control set's questions")
+    room = Room(services.answers.model(), services.encoder.live()[1])
+    for each in asked:
+        given = each.question
+        answers = given.options or ([given.answer] if given.answer is not None else [])
+        room.check(given.question, answers)
 
 
 def add_questions(session: Session, name: str, asked: tuple[Asked, ...], digests: list[str]) -> int:

@@ -2,8 +2,6 @@
 
 Then its own answer counts: the right one must be likelier than the wrong one, or be the greedy text
 where nobody said what was wrong. Without a model their captions are learnt and judged like labels.
-
-Legend: Q corrections of answers, T' image tokens, D decoder width.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import torch
 
 from editing.answer_task import AnswerTask
 from editing.questions import AskedCorrections
-from encoder.vlm.model import VisionLanguageModel
+from encoder.vlm.room import Room
 from registry.tables import Correction
 from worker.control_questions import asked_by, gather_questions
 from worker.errors import VlmNeeded
@@ -59,18 +57,12 @@ class Asker:
             [each.question for each in some],
             [_options(each) for each in some],
         )
-        self._try(vlm, questions.pixels, some)
+        room = Room(vlm, self.model.base)
+        for each in some:
+            with asked_by(f"correction {each.id}"):
+                room.check(each.question, _answers(each))
         right = tuple(str(each.answer) for each in some)
         return AskedCorrections(torch.tensor(rows), questions, right)
-
-    def _try(
-        self, vlm: VisionLanguageModel, pixels: torch.Tensor, corrections: Sequence[Correction]
-    ) -> None:
-        """Raises QuestionUnaskable for one whose prompt is too long."""
-        [tokens] = vlm.image_tokens(self.model.base, pixels[:1])  # [T', D]
-        for each in corrections:
-            with asked_by(f"correction {each.id}"):
-                vlm.question(each.question, tokens)
 
 
 def answers_of(asked: AskedCorrections, rows: Container[int]) -> AnswerTask | None:
@@ -90,9 +82,12 @@ def answers_of(asked: AskedCorrections, rows: Container[int]) -> AnswerTask | No
 
 def _options(correction: Correction) -> tuple[str, ...]:
     """The right answer and the wrong one; none where only the right one is known."""
-    if correction.wrong_answer is None:
-        return ()
-    return str(correction.answer), correction.wrong_answer
+    return () if correction.wrong_answer is None else _answers(correction)
+
+
+def _answers(correction: Correction) -> tuple[str, ...]:
+    answers = (correction.answer, correction.wrong_answer)
+    return tuple(each for each in answers if each is not None)
 
 
 def _refuse_unteachable(corrections: Sequence[Correction], *, by_likelihood: bool) -> None:

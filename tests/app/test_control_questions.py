@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ from tests.support.service import RunningService, data_uri, picture, problem_of,
 
 
 @pytest.fixture(scope="module")
-def quiz(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Iterator[RunningService]:
-    """A service that names a model, which these tests never ask."""
-    folder = tmp_path_factory.mktemp("quiz")
-    settings = {"vlm": "somewhere", "vlm_load": "lazy"}
-    with running_service(folder / "data", tiny_encoder, **settings) as running:
-        yield running
+def quiz(asked_service: RunningService) -> RunningService:
+    """A service with a model."""
+    return asked_service
 
 
 def _set(service: RunningService, name: str) -> str:
@@ -120,6 +116,26 @@ def test_questions_that_do_not_fit_their_images_are_refused(
     files = [("image", picture(seed)) for seed in range(3)]
     problem = problem_of(quiz.http.post(_set(quiz, "unfit"), files=files, data=sent), 422)
     assert problem["errors"][0]["field"] == field
+
+
+def test_a_question_that_the_model_has_no_room_for_is_refused(quiz: RunningService) -> None:
+    for sent in ({"question": "why? " * 500}, {"question": "What?", "answer": "so " * 300}):
+        content = {"images": [data_uri(picture(1))], "questions": [sent]}
+        problem = problem_of(quiz.http.post(_set(quiz, "long"), json=content), 422)
+        assert problem["type"].endswith(("question-too-long", "question-invalid"))
+        assert "512" in problem["detail"]
+    assert quiz.http.get("/control-sets/long").json()["questions"] == 0
+
+
+def test_while_the_model_is_loading_questions_are_to_be_sent_again(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    settings = {"vlm": str(tmp_path / "nothing"), "vlm_load": "lazy"}
+    with running_service(tmp_path / "data", tiny_encoder, **settings) as service:
+        data = {"question": "Is it red?"}
+        answer = service.http.post(_set(service, "soon"), files={"image": picture(1)}, data=data)
+        assert problem_of(answer, 503)["type"].endswith(("vlm-loading", "vlm-unusable"))
+        assert service.http.get("/control-sets/soon").json()["questions"] == 0
 
 
 def test_no_more_than_1000_questions_come_at_once(quiz: RunningService) -> None:

@@ -1,4 +1,4 @@
-"""What the client sends about questions, taken in by a service that names a model."""
+"""What the client sends about questions, taken in by a service that has a model."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from client import EmendClient
+from encoder.clip import load_encoder
 from tests.support.service import picture, running_service
 from tests.support.tiny_encoder import tiny_folder
+from tests.support.tiny_vlm import tiny_vlm_folder
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[EmendClient]:
     encoder = tiny_folder(tmp_path / "encoder")
-    settings = {"vlm": "somewhere", "vlm_load": "lazy"}
-    with (
-        running_service(tmp_path / "data", encoder, **settings) as service,
-        EmendClient(service.url) as client,
-    ):
-        yield client
+    vlm = tiny_vlm_folder(tmp_path / "vlm", load_encoder(str(encoder)))
+    with running_service(tmp_path / "data", encoder, vlm=str(vlm)) as service:
+        service.wait_for_vlm()
+        with EmendClient(service.url) as client:
+            yield client
 
 
 def test_answers_are_sent_one_an_image(client: EmendClient) -> None:

@@ -58,3 +58,37 @@ def test_one_label_under_two_templates_is_two_rows_that_never_meet() -> None:
         [False, False, True, True],
     ]
     assert vocabulary.label(3) == "yield"
+
+
+def answered(question: str, answer: str, label: str, **known: Any) -> Correction:
+    return correction(label, question=question, answer=answer, **known)
+
+
+def test_a_caption_of_its_own_stands_against_other_answers_to_its_question() -> None:
+    colour = "What colour is it?"
+    blue = answered(colour, "blue", f"{colour} blue", wrong_answer="red", predicted=f"{colour} red")
+    green = answered(colour, "green", f"{colour} green")
+    cat = correction("cat")
+    first, second, plain = possible_answers([blue, green, cat], {}, EVERYDAY)
+    assert first.labels == (f"{colour} blue", f"{colour} red", f"{colour} green")
+    assert second.labels == (f"{colour} green", f"{colour} blue")
+    assert first.templates == second.templates == ("{}",)
+    assert plain.labels == ("cat", "dog", "Stop", "tree")  # and no sentence about a colour
+    (alone,) = possible_answers([green], {}, EVERYDAY)
+    assert alone.labels == (f"{colour} green", *EVERYDAY)
+
+
+def test_an_implied_label_is_asked_for_like_any_other() -> None:
+    named = answered("What is this?", "cat", "cat", predicted="dog", wrong_answer="dog")
+    (answers,) = possible_answers([named], {}, EVERYDAY)
+    assert answers.labels == ("cat", "dog", "Stop", "tree")
+    assert answers.templates == tuple(DEFAULT_TEMPLATES)
+    given = answered("Is this a dog?", "no", "kite", wrong_answer="yes")
+    assert possible_answers([given], {}, EVERYDAY)[0].templates == tuple(DEFAULT_TEMPLATES)
+
+
+def test_what_implies_no_caption_stands_against_nothing() -> None:
+    nothing = answered("Is this a dog?", "no", "", wrong_answer="yes")
+    answers, plain = possible_answers([nothing, correction("cat")], {}, EVERYDAY)
+    assert answers.labels == ("Is this a dog? no",)
+    assert plain.labels == ("cat", "dog", "Stop", "tree")
