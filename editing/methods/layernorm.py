@@ -17,7 +17,7 @@ class LayerNormConfig(MethodConfig):
     """LN's numbers; see `TrainingConfig` for the sources' names."""
 
     learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="peak step size of Adam for gains and biases"
+        1e-2, gt=0, le=1, description="peak step size of Adam for gains and biases"
     )
 
     def select(self, subject: Subject) -> Selection:
