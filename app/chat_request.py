@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -81,7 +82,12 @@ async def read_chat(request: Request, name: str) -> Chat:
     content_type = request.headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType(content_type, (JSON,))
-    content = await parse_aside(parse_json, await request.body())
+    return await parse_aside(partial(_chat, name), await request.body())
+
+
+def _chat(name: str, body: bytes) -> Chat:
+    """Raises `JsonInvalid`, `FieldInvalid`, `ModelUnknown`."""
+    content = parse_json(body)
     if not isinstance(content, dict):
         raise JsonInvalid("an object was expected")
     asked = _checked({key: value for key, value in content.items() if value is not None})

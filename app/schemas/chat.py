@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 MESSAGES_LIMIT = 256
+PARTS_LIMIT = 32  # of a message; each is an object to be checked
 STOPS_LIMIT = 4
 STOP_CHARACTERS = 100
 
@@ -60,7 +61,7 @@ class Message(_Strict):
     """One turn; ``developer`` is what newer clients call the system."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[Part], BeforeValidator(_as_parts)]
+    content: Annotated[list[Part], Field(max_length=PARTS_LIMIT), BeforeValidator(_as_parts)]
     name: str | None = None
 
 

@@ -64,8 +64,13 @@ class PromptError(VlmError):
 
 
 class PromptTooLong(PromptError):
-    def __init__(self, tokens: int, limit: int) -> None:
-        super().__init__(f"the prompt has {tokens:,} tokens, with its answer it may have {limit:,}")
+    """`tokens` are at least so many where nobody `counted` them."""
+
+    def __init__(self, tokens: int, limit: int, *, counted: bool = True) -> None:
+        least = "" if counted else "at least "
+        super().__init__(
+            f"the prompt has {least}{tokens:,} tokens, with its answer it may have {limit:,}"
+        )
         self.tokens, self.limit = tokens, limit
 
 

@@ -104,6 +104,7 @@ class VisionLanguageModel:
         Differentiable with respect to `image`. Raises DialogueInvalid, PromptTooLong.
         """
         check_turns(turns, has_image=image is not None)
+        self._check_characters(turns)
         pieces: list[list[int] | None] = []  # None: the image
         first = True
         for piece in self.dialogue.pieces(turns):
@@ -129,6 +130,13 @@ class VisionLanguageModel:
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of an answer as it continues a prompt, without the end token."""
         return self.words.answer_ids(self.dialogue.anchor, answer)
+
+    def _check_characters(self, turns: Sequence[Turn]) -> None:
+        """Raises PromptTooLong for what cannot fit however it is divided into tokens: doing so
+        takes seconds for a million characters."""
+        tokens = sum(len(turn.text) for turn in turns) // self.words.longest
+        if tokens >= self.context_length:
+            raise PromptTooLong(tokens, self.context_length, counted=False)
 
     def _assemble(self, pieces: Sequence[list[int] | None], image: Tensor | None) -> Prompt:
         ids = [token for piece in pieces if piece is not None for token in piece]

@@ -48,6 +48,11 @@ class Words:
         return both[len(before) :]
 
     @cached_property
+    def longest(self) -> int:
+        """No token stands for more characters than that."""
+        return max(map(len, self.tokenizer.get_vocab()))
+
+    @cached_property
     def _first(self) -> Any:
         return self._clone(self._state)
 

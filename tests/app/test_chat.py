@@ -199,6 +199,7 @@ def test_an_answer_ends_before_a_stop_text(client: openai.OpenAI, name: str) -> 
 TEXT = [{"role": "user", "content": "hello"}]
 HTTP_IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 TWO_IMAGES = [{"role": "user", "content": [*_about(1)[0]["content"], *_about(2)[0]["content"]]}]
+A_WORD = {"type": "text", "text": "a"}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "at least 1"),
     ({"messages": None}, "messages", "required"),
@@ -221,6 +222,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "not supported",
     ),
     ({"messages": [{"role": "user", "content": "x" * 3000}]}, "", "tokens"),
+    ({"messages": [{"role": "user", "content": "x" * 900_000}]}, "", "at least"),
+    ({"messages": [{"role": "user", "content": [A_WORD] * 33}]}, "messages[0].content", "32"),
     ({"n": 2}, "n", "one answer"),
     ({"tools": [{"type": "function"}]}, "tools", "no tools"),
     ({"logprobs": True}, "logprobs", "POST /vqa"),

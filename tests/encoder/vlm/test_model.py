@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,8 @@ def test_gradients_go_through_prompt_and_connector(tiny_vlm: VisionLanguageModel
 def test_too_long_a_question_is_refused_with_its_length(tiny_vlm: VisionLanguageModel) -> None:
     image = torch.zeros(4, VLM_WIDTH)
     with pytest.raises(PromptTooLong) as caught:
-        tiny_vlm.question("x" * 20_000, image)
-    assert caught.value.tokens > 20_000
+        tiny_vlm.question("x" * 2_000, image)
+    assert caught.value.tokens > 2_000
     assert caught.value.limit == VLM_CONTEXT
     assert "512" in str(caught.value)
     fits = VLM_CONTEXT - 1 - tiny_vlm.question("", image).embeddings.shape[0]
@@ -87,6 +88,24 @@ def test_too_long_a_question_is_refused_with_its_length(tiny_vlm: VisionLanguage
     assert len(prompt.embeddings) == VLM_CONTEXT - 1
     with pytest.raises(PromptTooLong):
         tiny_vlm.question("\x01" * (fits + 1), image)
+
+
+def test_what_cannot_fit_is_not_divided_into_tokens(tiny_vlm: VisionLanguageModel) -> None:
+    longest = max(map(len, tiny_vlm.tokenizer.get_vocab()))
+    with pytest.raises(PromptTooLong, match="at least 512 tokens"):
+        tiny_vlm.question("x" * (VLM_CONTEXT * longest), None)
+    with pytest.raises(PromptTooLong) as caught:  # counted: it might have been words
+        tiny_vlm.question("x" * (VLM_CONTEXT * longest - 1), None)
+    assert caught.value.tokens > VLM_CONTEXT * longest - 1
+    unread = replace(tiny_vlm, words=_Unread(tiny_vlm.tokenizer, 1, 2))
+    halves = [Turn("user", "x" * 20_000), Turn("assistant", "x" * 20_000), Turn("user", "x")]
+    with pytest.raises(PromptTooLong):
+        unread.prompt(halves, None)
+
+
+class _Unread(Words):
+    def ids(self, text: str, *, first: bool) -> list[int]:
+        raise AssertionError(f"{len(text)} characters ({first=}) were divided into tokens")
 
 
 def test_an_image_without_its_turn_is_refused(tiny_vlm: VisionLanguageModel) -> None:
