@@ -81,13 +81,14 @@ def answers(plan: Plan, photos: Sequence[bytes]) -> list[str]:
     return [max(scores, key=lambda each: each.log_likelihood).option for scores in found]
 
 
-def in_process(plan: Plan, photos: Sequence[bytes], seconds: float) -> float:
-    """Questions a second, in full batches."""
+def in_process(plan: Plan, photos: Sequence[bytes], seconds: float) -> tuple[float, float]:
+    """Questions a second and CPU seconds a question, in full batches."""
     batch = [photos[place % len(photos)] for place in range(plan.batch)]
-    begun, answered = time.perf_counter(), 0
+    begun, cpu, answered = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - begun < seconds:
         answered += len(answers(plan, batch))
-    return answered / (time.perf_counter() - begun)
+    used = time.process_time() - cpu
+    return answered / (time.perf_counter() - begun), used / answered
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,17 @@ def measure(plan: Plan) -> dict[str, Any]:
         rates: dict[str, list[float]] = {"in_process": [], "http": []}
         times: list[float] = []
         refused, agreeing = 0, True
+        cpu: dict[str, list[float]] = {"in_process": [], "http": []}
         before = _batches(service)
         for number in range(plan.rounds):
             turn = inside.submit(in_process, plan, photos, plan.seconds)
-            rates["in_process"].append(turn.result())
+            for found, value in zip((rates, cpu), turn.result(), strict=True):
+                found["in_process"].append(value)
+            used = _counted(service, "process_cpu_seconds_total")
             rate, heard = over_http(plan, pool, url, photos, plan.seconds)
             rates["http"].append(rate)
+            used = _counted(service, "process_cpu_seconds_total") - used
+            cpu["http"].append(used / max(1, len(heard.seconds)))
             times += heard.seconds
             refused += heard.refused
             agreeing &= all(expected[photo] == answer for photo, answer in heard.answers.items())
@@ -191,6 +197,12 @@ def measure(plan: Plan) -> dict[str, Any]:
         "questions_a_second": {name: [round(r, 2) for r in all_] for name, all_ in rates.items()},
         "ratios": [round(ratio, 3) for ratio in ratios],
         "ratio": round(median(ratios), 3),
+        # Of the server's process against ours: what other work on the machine changes least.
+        "cpu_ms_a_question": {
+            name: [round(1000 * c, 2) for c in all_] for name, all_ in cpu.items()
+        },
+        "cpu_ratio": round(median(cpu["in_process"]) / median(cpu["http"]), 3),
+        "load_average": os.getloadavg(),
         "questions_a_batch": round(questions / batches, 1),
         "answers_agree": agreeing,
         "refused": refused,
@@ -237,10 +249,13 @@ def _migrated(folder: Path) -> Path:
 
 def _batches(service: EmendClient) -> tuple[float, float]:
     """How many batches there were, and questions in them."""
-    lines = service.http.get("/metrics").text.splitlines()
     name = "emend_vlm_batch_questions"
-    found = {part.split()[0]: float(part.split()[1]) for part in lines if part.startswith(name)}
-    return found[f"{name}_count"], found[f"{name}_sum"]
+    return _counted(service, f"{name}_count"), _counted(service, f"{name}_sum")
+
+
+def _counted(service: EmendClient, name: str) -> float:
+    lines = service.http.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def _commit() -> str:
