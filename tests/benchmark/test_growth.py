@@ -142,7 +142,7 @@ def test_an_operation_looks_at_no_more_rows_of_four_times_as_many(
     ("name", "index"),
     [
         ("claim a job", "ix_edit_jobs_status_number, ix_edit_jobs_not_emptied"),
-        ("submit 20 known images", "uq_corrections_live_image, ix_corrections_image_sha256"),
+        ("submit 20 known images", "uq_corrections_live_question, ix_corrections_image_sha256"),
         ("start a job on what came to nothing", "ix_corrections_edit_job_id"),
     ],
 )
