@@ -94,6 +94,13 @@ ROWS: tuple[Row, ...] = (
         "likelihood",
     ),
     Row(
+        "lorsu-refit-caption",
+        "LoRSU, caption, refit with replay and guard",
+        "lorsu",
+        "refit",
+        {**REFIT, **LORSU_RATES, "batch_size": 8},  # as many photos a step as questions
+    ),
+    Row(
         "decoder-lora",
         "LoRA on the language model alone",
         "lora",
