@@ -1,4 +1,11 @@
-"""The two small VLMs that this recipe makes: the bundled one, and one over the lab's base."""
+"""The two small VLMs that this recipe makes: the bundled one, and one over the lab's base.
+
+The bundled one's numbers stand in its model card. The lab's, after about 430 steps in 24 minutes on
+a shared core (tokens took 15 more): of photos held out of training 90.0 % of five options, 66.5 %
+of yes/no questions, of held-out signs of the `pretrain/` split 82.3 and 76.6 %; blanked out
+21.6, 49.5, 20.8 and 50.0 %. It reads the class token, as its tower's features do; that was not
+compared with patches alone.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
