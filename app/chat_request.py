@@ -91,8 +91,14 @@ def _chat(name: str, body: bytes) -> Chat:
     if not isinstance(content, dict):
         raise JsonInvalid("an object was expected")
     asked = _checked({key: value for key, value in content.items() if value is not None})
-    turns, image = _turns(asked.messages)
-    wanted = Wanted(image, turns, version_of_model(asked.model, name), sampling=_sampling(asked))
+    turns, image, place = _turns(asked.messages)
+    wanted = Wanted(
+        image,
+        turns,
+        version_of_model(asked.model, name),
+        sampling=_sampling(asked),
+        place=place,
+    )
     options = asked.stream_options
     return Chat(
         asked.model, wanted, bool(asked.stream), options is not None and bool(options.include_usage)
@@ -154,10 +160,11 @@ def _refuse_unknown(part: BaseModel, place: str) -> None:
             raise Unsupported(f"{place}.{field}", "this is not supported")
 
 
-def _turns(messages: list[Message]) -> tuple[tuple[Turn, ...], bytes | None]:
-    """The conversation and its image. Raises `FieldInvalid`, `Unsupported`."""
+def _turns(messages: list[Message]) -> tuple[tuple[Turn, ...], bytes | None, str]:
+    """The conversation, its image, and where that is. Raises `FieldInvalid`, `Unsupported`."""
     turns: list[Turn] = []
     image: bytes | None = None
+    at = ""
     for index, message in enumerate(messages):
         words: list[str] = []
         has_image = False
@@ -172,14 +179,15 @@ def _turns(messages: list[Message]) -> tuple[tuple[Turn, ...], bytes | None]:
                 raise Unsupported(
                     field, "a conversation may hold one image, and this is the second"
                 )
-            image, has_image = _image(part, f"{field}.image_url.url"), True
+            at = f"{field}.image_url.url"
+            image, has_image = _image(part, at), True
         text = "\n".join(words).strip()
         if not text:
             raise FieldInvalid(f"messages[{index}].content", "it has no text")
         turns.append(Turn(ROLES[message.role], text, has_image))
     if turns[-1].role != "user":
         raise FieldInvalid("messages", "the last message must be the user's")
-    return tuple(turns), image
+    return tuple(turns), image, at
 
 
 def _image(part: ImagePart, field: str) -> bytes:

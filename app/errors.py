@@ -16,7 +16,7 @@ AppError
 ├── NoMethodsAnnounced       no worker has said which methods it knows
 └── StartError               the process must not start
     └── SettingsInvalid · DeviceUnavailable · EncoderLost
-        · PredictionLogLost · AnswersLost
+        · PredictionLogLost · AnswersLost · VlmLost
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class Unsupported(FieldInvalid):
 
 
 class ImageRefused(RequestError):
-    """One image of the request was refused; ``cause`` is the encoder room's error."""
+    """One image of the request was refused; ``cause`` is the encoder room's error, ``place`` the
+    image's number, or its field where images are not numbered."""
 
-    def __init__(self, index: int, cause: Exception) -> None:
-        self.field = f"image[{index}]"
+    def __init__(self, place: int | str, cause: Exception) -> None:
+        self.field = place if isinstance(place, str) else f"image[{place}]"
         self.cause = cause
         super().__init__(f"{self.field}: {cause}")
 
@@ -243,3 +244,10 @@ class AnswersLost(StartError):
 
     def __init__(self) -> None:
         super().__init__("the thread that answers questions ended unexpectedly; the log says why")
+
+
+class VlmLost(StartError):
+    """The vision-language model was not loaded by a failure that has no name; the log has it."""
+
+    def __init__(self) -> None:
+        super().__init__("loading the vision-language model failed unexpectedly; the log says why")

@@ -12,8 +12,11 @@ from encoder.errors import ImageError
 from encoder.images import decode_image
 
 
-def decoded(image: bytes, index: int, settings: Settings) -> Image:
-    """The upright RGB image; ``index`` is its place in the request. Raises `ImageRefused`."""
+def decoded(image: bytes, place: int | str, settings: Settings) -> Image:
+    """The upright RGB image; ``place`` is its number in the request, or its field.
+
+    Raises `ImageRefused`.
+    """
     try:
         return decode_image(
             image,
@@ -21,7 +24,7 @@ def decoded(image: bytes, index: int, settings: Settings) -> Image:
             max_pixels=settings.max_image_pixels,
         )
     except ImageError as error:
-        raise ImageRefused(index, error) from error
+        raise ImageRefused(place, error) from error
 
 
 def check_images(images: Sequence[bytes | None], settings: Settings) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from app.errors import NotReady, VlmAbsent, VlmLoading, VlmUnusable
+from app.errors import NotReady, VlmAbsent, VlmLoading, VlmLost, VlmUnusable
 from app.served_encoder import ServedEncoder
 from app.settings import Settings
 from app.vlm_metrics import VlmMetrics
@@ -38,7 +38,7 @@ class ServedVlm:
         self._served = served
         self._metrics = metrics
         self._model: VisionLanguageModel | None = None
-        self._problem: EncoderError | OSError | None = None
+        self._problem: Exception | None = None
         self._begun = threading.Lock()  # taken once, by whoever begins to load
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served-vlm", daemon=True)
@@ -96,17 +96,24 @@ class ServedVlm:
 
     def _run(self) -> None:
         begun = time.monotonic()
+        failure: Exception = VlmLost()
         try:
             self._load()
         except (EncoderError, OSError) as problem:
-            self._problem = problem
-            logger.error("the vision-language model cannot be served: %s", _sentence(problem))
-            if self.is_wanted_at_start and not self._stopping.is_set():
-                self.on_failure(problem)
+            failure = problem
+        finally:
+            if self._model is None and not self._stopping.is_set():
+                self._fail(failure)
         if self._model is not None:
             self._metrics.loaded.set(1)
             seconds = time.monotonic() - begun
             logger.info("questions are answered by %r, after %.1f s", self._model.name, seconds)
+
+    def _fail(self, problem: Exception) -> None:
+        self._problem = problem
+        logger.error("the vision-language model cannot be served: %s", _sentence(problem))
+        if self.is_wanted_at_start:
+            self.on_failure(problem)
 
     def _load(self) -> None:
         settings = self._settings
@@ -125,7 +132,7 @@ class ServedVlm:
             return
 
 
-def _sentence(problem: EncoderError | OSError) -> str:
+def _sentence(problem: Exception) -> str:
     if isinstance(problem, OSError):
         return problem.strerror or type(problem).__name__
     return str(problem)

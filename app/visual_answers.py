@@ -26,13 +26,14 @@ from encoder.vlm.model import VisionLanguageModel
 
 @dataclass(frozen=True)
 class Wanted:
-    """One question; ``version`` None asks the live encoder."""
+    """One question; ``version`` None asks the live encoder; ``place`` is where the image was."""
 
     image: bytes | None
     words: str | tuple[Turn, ...]
     version: int | None
     options: tuple[str, ...] = ()
     sampling: Sampling | None = None
+    place: int | str = 0
 
 
 class VisualAnswers:
@@ -71,13 +72,15 @@ class VisualAnswers:
         if wanted.image is not None:
             with uncounted():
                 pixels = await to_thread.run_sync(
-                    self._pixels, vlm, encoder, wanted.image, limiter=decode_slots
+                    self._pixels, vlm, encoder, wanted.image, wanted.place, limiter=decode_slots
                 )
         asked = Asked(vlm, version, encoder, pixels, wanted.words, wanted.options, wanted.sampling)
         ticket = Ticket(asked)
         self._desk.submit(ticket)
         return ticket
 
-    def _pixels(self, vlm: VisionLanguageModel, encoder: Encoder, image: bytes) -> Tensor:
+    def _pixels(
+        self, vlm: VisionLanguageModel, encoder: Encoder, image: bytes, place: int | str
+    ) -> Tensor:
         """Uint8 [3, S, S]."""
-        return vlm.pixels(encoder, decoded(image, 0, self._settings))
+        return vlm.pixels(encoder, decoded(image, place, self._settings))

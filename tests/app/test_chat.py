@@ -282,6 +282,7 @@ def test_an_image_that_is_none_is_a_bad_request(
             model=name, messages=[{"role": "user", "content": [text, part]}]
         )
     assert "image" in refused.value.message
+    assert refused.value.param == "messages[0].content[1].image_url.url"
 
 
 def test_what_is_not_there_is_not_found(client: openai.OpenAI, name: str) -> None:

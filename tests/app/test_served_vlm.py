@@ -105,6 +105,27 @@ def test_lazily_it_is_loaded_by_the_first_question(
         assert _ask(service).status_code == 200
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_failure_without_a_name_is_told_and_not_waited_for(
+    tmp_path: Path, tiny_encoder: Path, vlm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> VisionLanguageModel:
+        raise LookupError("of no class that anybody expects")
+
+    monkeypatch.setattr(app.served_vlm, "load_vlm", fail)
+    settings = {"vlm": str(vlm_folder), "vlm_load": "lazy"}
+    with running_service(tmp_path / "data", tiny_encoder, **settings) as service:
+        failed: list[Exception] = []
+        service.services.vlm.on_failure = failed.append
+        _ask(service)
+        wait_for(lambda: service.services.vlm.state == "unusable", seconds=60, what="the failure")
+        answer = _ask(service)
+        assert problem_of(answer, 503)["type"] == URN + "vlm-unusable"
+        assert "retry-after" not in answer.headers
+        assert not failed  # it classifies all the same
+        assert service.classify(picture(1), "a", "b")["adapter"] == 0
+
+
 def test_without_one_it_says_so_and_not_to_ask_again(shared_service: RunningService) -> None:
     answer = _ask(shared_service)
     problem = problem_of(answer, 503)
