@@ -23,7 +23,17 @@ DTYPES: Mapping[Precision, torch.dtype] = {
 }
 _NAMES_TOLD = 5
 # What transformers and torch raise for a configuration they cannot build.
-_MISBUILT = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError)
+_MISBUILT = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    ZeroDivisionError,
+)
+# How a decoder is computed is decided here, whatever library its publisher had.
+_NOT_TAKEN = ("model_type", "attn_implementation", "_attn_implementation")
 
 
 def build_llama(config: Mapping[str, Any], source: str) -> nn.Module:
@@ -39,7 +49,7 @@ def build_llama(config: Mapping[str, Any], source: str) -> nn.Module:
     except ImportError as cause:
         raise VlmLibraryMissing("transformers") from cause
     try:
-        llama = LlamaConfig(**{k: v for k, v in config.items() if k != "model_type"})
+        llama = LlamaConfig(**{k: v for k, v in config.items() if k not in _NOT_TAKEN})
         with torch.device("meta"):
             decoder: nn.Module = LlamaForCausalLM(llama)
     except (StrictDataclassError, *_MISBUILT) as cause:

@@ -88,7 +88,7 @@ def load_llava(
         reading=reading,
         connector=connector,
         decoder=decoder,
-        words=load_words(folder),
+        words=load_words(folder, rows=int(decoder.config.vocab_size)),
         dialogue=LlavaDialogue(str(short_answer)),
         context_length=int(decoder.config.max_position_embeddings),
     )

@@ -94,7 +94,7 @@ def load_minigpt(
         reading=reading,
         connector=connector,
         decoder=decoder,
-        words=load_words(folder),
+        words=load_words(folder, rows=int(decoder.config.vocab_size)),
         dialogue=MiniGptDialogue(),
         context_length=int(decoder.config.max_position_embeddings),
         resize_mode="squash",

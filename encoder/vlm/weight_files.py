@@ -71,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise VlmInvalid(str(folder), "it has no config.json")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise VlmInvalid(str(file), f"it is not JSON: {cause}") from cause
     if not isinstance(config, dict):
         raise VlmInvalid(str(file), "it is not a JSON object")

@@ -76,8 +76,11 @@ class Words:
         return plain
 
 
-def load_words(folder: Path) -> Words:
-    """Read tokenizer.json and tokenizer_config.json. Raises VlmInvalid."""
+def load_words(folder: Path, *, rows: int | None = None) -> Words:
+    """Read tokenizer.json and tokenizer_config.json; `rows`: tokens that the decoder knows.
+
+    Raises VlmInvalid.
+    """
     from transformers import PreTrainedTokenizerFast
 
     file = folder / "tokenizer.json"
@@ -88,7 +91,21 @@ def load_words(folder: Path) -> Words:
         tokenizer = cast(Any, PreTrainedTokenizerFast)(tokenizer_file=str(file), **special)
     if tokenizer.eos_token_id is None:
         raise VlmInvalid(str(folder), "its tokenizer_config.json names no eos_token")
-    return Words(tokenizer, tokenizer.bos_token_id, int(tokenizer.eos_token_id))
+    words = Words(tokenizer, tokenizer.bos_token_id, int(tokenizer.eos_token_id))
+    if rows is not None:
+        _check_rows(words, rows, folder)
+    return words
+
+
+def _check_rows(words: Words, rows: int, folder: Path) -> None:
+    """Refuses tokens that a prompt may hold and the decoder has no row for; special ones besides
+    those that begin and end (Llama's later `<pad>`) are in no prompt."""
+    plain = words.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    named = {"bos_token": words.begin, "eos_token": words.end}
+    for name, token in (*plain.items(), *named.items()):
+        if token is not None and token >= rows:
+            reason = f"its tokenizer's {name!r} has the id {token}, its decoder {rows} tokens"
+            raise VlmInvalid(str(folder), reason)
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:

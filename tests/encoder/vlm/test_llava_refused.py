@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def test_a_folder_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
         ("config.json", None, "no config.json"),
         ("config.json", "{", "not JSON"),
         ("config.json", "[]", "not a JSON object"),
+        ("config.json", "[" * 100_000, "not JSON"),
         ("config.json", '{"model_type": "llava", "emend": []}', "`emend` is not a JSON object"),
         ("config.json", '{"model_type": "llava", "text_config": 1}', "`text_config` is not"),
         ("config.json", '{"model_type": "clip"}', "model_type 'clip'"),
@@ -64,6 +66,8 @@ def test_a_folder_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
         ("tokenizer_config.json", "[1]", "tokenizer_config.json"),
         ("tokenizer_config.json", "{}", "names no eos_token"),
         ("tokenizer_config.json", '{"eos_token": 7}', "tokenizer_config.json"),
+        ("tokenizer_config.json", '{"eos_token": "<end>"}', "'eos_token' has the id 320, its"),
+        ("tokenizer_config.json", '{"eos_token": "</s>", "bos_token": "<b>"}', "'bos_token' has"),
     ],
 )
 def test_damaged_folders_are_refused(
@@ -89,6 +93,7 @@ def test_damaged_folders_are_refused(
         ({"text_config": {"model_type": "llama", "hidden_size": "wide"}}, "configuration"),
         ({"text_config": {"model_type": "llama", "hidden_size": -32}}, "configuration"),
         ({"text_config": {"model_type": "llama", "num_attention_heads": 0}}, "configuration"),
+        ({"text_config": {"model_type": "llama", "pad_token_id": 10**6}}, "configuration"),
     ],
 )
 def test_configurations_that_cannot_be_built_are_refused(
@@ -96,6 +101,24 @@ def test_configurations_that_cannot_be_built_are_refused(
 ) -> None:
     with pytest.raises(VlmInvalid, match=told):
         load(configure(folder, **facts))
+
+
+def test_tokens_without_a_row_are_refused_where_prompts_may_hold_them(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**facts, "pad_token": "<later>"}), encoding="utf-8")
+    assert load(folder).tokenizer.pad_token_id == 320  # as Llama 2's: never asked, never said
+    words = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    words["model"]["vocab"]["\u0120"] = 999
+    (folder / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
+    with pytest.raises(VlmInvalid, match="has the id 999, its decoder 320 tokens"):
+        load(folder)
+
+
+def test_how_its_publisher_computed_attention_does_not_matter(folder: Path) -> None:
+    text = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text_config"]
+    text["_attn_implementation"] = "flash_attention_2"  # which is not installed here
+    assert load(configure(folder, text_config=text)).family == "llava"
 
 
 def test_without_the_library_the_extra_is_named(
