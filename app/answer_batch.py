@@ -5,6 +5,7 @@ Legend: B questions with an image of one version, S side, L tokens of a prompt, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from encoder.clip import Encoder
 from encoder.errors import EncoderError
 from encoder.vlm import answering
 from encoder.vlm.answering import Decoding, Sampling
-from encoder.vlm.errors import PromptError
+from encoder.vlm.errors import NotFinite, PromptError
 from encoder.vlm.model import Prompt
 
 
@@ -39,6 +40,9 @@ def read_questions(tickets: Sequence[Ticket]) -> list[Prompted]:
     prompted: list[Prompted] = []
     for ticket, image in zip(tickets, images, strict=True):
         asked = ticket.asked
+        if isinstance(image, EncoderError):
+            ticket.fail(image)
+            continue
         try:
             if isinstance(asked.words, str):
                 prompt = asked.vlm.question(asked.words, image)
@@ -68,7 +72,10 @@ def score_options(asked: Sequence[Prompted]) -> None:
             score_options([each])
         return
     for each, scores in zip(asked, found, strict=True):
-        each.ticket.score(tuple(scores))
+        if all(math.isfinite(one.log_likelihood) for one in scores):
+            each.ticket.score(tuple(scores))
+        else:
+            each.ticket.fail(NotFinite("the likelihood of an option"))
 
 
 class Conversation:
@@ -117,15 +124,25 @@ def _sampling(asked: Prompted) -> Sampling:
     return wanted
 
 
-def _image_tokens(tickets: Sequence[Ticket]) -> list[Tensor | None]:
-    """[T', D] for each question that has an image, computed for all images of a version at once."""
-    found: list[Tensor | None] = [None] * len(tickets)
+def _image_tokens(tickets: Sequence[Ticket]) -> list[Tensor | EncoderError | None]:
+    """[T', D] for each question that has an image, computed for all images of a version at once; or
+    what keeps a version from seeing them, which concerns no other version."""
+    found: list[Tensor | EncoderError | None] = [None] * len(tickets)
     for encoder, places in _by_encoder(tickets):
         vlm = tickets[places[0]].asked.vlm
         pixels = [tickets[place].asked.pixels for place in places]
         batch = torch.stack([one for one in pixels if one is not None])  # uint8 [B, 3, S, S]
-        for place, tokens in zip(places, vlm.image_tokens(encoder, batch), strict=True):
-            found[place] = tokens
+        try:
+            seen = vlm.image_tokens(encoder, batch)  # [B, T', D]
+        except EncoderError as failure:
+            for place in places:
+                found[place] = failure
+            continue
+        finite = seen.isfinite().flatten(1).all(dim=1).tolist()
+        for place, tokens, sane in zip(places, seen, finite, strict=True):
+            version = tickets[place].asked.version
+            unseen = NotFinite(f"what version {version} sees of the image")
+            found[place] = tokens if sane else unseen
     return found
 
 

@@ -22,6 +22,7 @@ from app.vlm_metrics import VlmMetrics
 logger = logging.getLogger(__name__)
 LINGER = 0.003  # seconds that an idle desk gives questions that come at the same time
 WAITING_FOR_EACH_ROW = 8
+STEP_SECONDS = 2.0  # that a stop waits for a step: others have something to write before the end
 STOPPING = "the service is stopping"
 
 
@@ -43,12 +44,12 @@ class AnswerDesk:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answers no more: whoever waits is told."""
+        """Answers no more: whoever waits is told. A long step is left to the end of the process."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout=STEP_SECONDS)
 
     def submit(self, ticket: Ticket) -> None:
         """Puts a question in the queue. Raises `TooManyQuestions`, `NotReady`."""

@@ -27,7 +27,7 @@ SECONDS = 4.0
 GRACE = 0.4  # seconds, in which a failure that has a name is told before the general one
 LOOK_AGAIN = 0.1  # seconds, while a clock stands still
 WITHOUT_EFFECT = ("GET", "HEAD", "OPTIONS")
-QUESTIONS = ("/classify", "/vqa")
+QUESTIONS = ("/classify", "/vqa", "/v1/chat/completions")
 
 
 class Deadline:

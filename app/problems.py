@@ -73,6 +73,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     mine.TooManyQuestions: Problem(503, "too-many-questions", "Too many questions wait"),
     asking.PromptTooLong: Problem(422, "question-too-long", "The question is too long"),
     asking.AnswerTooLong: Problem(422, "question-too-long", "The question is too long"),
+    asking.NotFinite: Problem(500, "not-finite", "The model computed no finite number"),
     asking.PromptError: Problem(422, "question-invalid", "The question cannot be put to the model"),
     # images and words
     encoding.ImageEmpty: Problem(422, "image-empty", "An image has no bytes"),

@@ -1,7 +1,7 @@
 """What can go wrong with a vision-language model, as classes made of facts.
 
 EncoderError
-└── VlmError              NamesUnmappable
+└── VlmError              NamesUnmappable · NotFinite
     ├── VlmLoadError      VlmMissing · VlmInvalid · VlmLibraryMissing · TowerForeign
     └── PromptError       PromptTooLong · DialogueInvalid · AnswerTooLong
                           · OptionsMissing · OptionBlank · SamplingInvalid
@@ -57,6 +57,14 @@ class NamesUnmappable(VlmError):
     def __init__(self, subject: str, reason: str) -> None:
         super().__init__(f"{subject} has no name in transformers' CLIP: {reason}")
         self.subject, self.reason = subject, reason
+
+
+class NotFinite(VlmError):
+    """Weights that overflowed, in a version of the encoder or in half precision."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} became infinite or no number at all: nothing can be answered")
+        self.what = what
 
 
 class PromptError(VlmError):

@@ -50,8 +50,9 @@ class TokenDraw:
         return self._sampling.temperature == 0
 
     def choose(self, logits: Tensor) -> int:
-        """One of fp32 logits [V]."""
-        if self.greedy:
+        """One of fp32 logits [V]; where they are no numbers, as greedily, since a failure would be
+        that of all answers that are made together."""
+        if self.greedy or not bool(logits.isfinite().all()):
             return int(logits.argmax())
         # From the largest down and in double: a temperature near 0 must not overflow.
         wide = logits.cpu().double()

@@ -13,11 +13,24 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
+from prometheus_client import CollectorRegistry
 
-from app.answer_desk import WAITING_FOR_EACH_ROW
+from app.answer_desk import WAITING_FOR_EACH_ROW, AnswerDesk
 from app.tickets import Asked, Ticket
+from app.vlm_metrics import VlmMetrics
+from encoder.adapter import Adapter
+from encoder.deltas import Dense
 from encoder.vlm.dialogue import LlavaDialogue, Piece, Turn
-from tests.support.service import RunningService, data_uri, picture, problem_of, running_service
+from tests.support.service import (
+    RunningService,
+    data_uri,
+    noisy_deltas,
+    picture,
+    problem_of,
+    running_service,
+    store_version,
+)
 from tests.support.waiting import wait_for
 
 QUESTION = "What is this?"
@@ -193,9 +206,55 @@ def test_who_waits_too_long_is_told_and_makes_room(narrow_service: RunningServic
         data = {"question": QUESTION, "option": list(OPTIONS)}
         answer = narrow_service.http.post("/vqa", files={"image": picture(1)}, data=data)
         assert problem_of(answer, 503)["type"] == "urn:emend:problem:no-answer-in-time"
+        chat = narrow_service.http.post("/v1/chat/completions", json=_chat(1))
+        assert chat.json()["error"]["code"] == "no_answer_in_time"
+        assert chat.json()["error"]["message"].endswith("ask again")  # nothing may have been done
     questions = _count(narrow_service, "questions_total", answer="option")
     assert narrow_service.ask(picture(1), QUESTION, *OPTIONS)["answer"] in OPTIONS
     assert _count(narrow_service, "questions_total", answer="option") <= questions + 2
+
+
+def test_a_version_that_sees_no_numbers_is_told_and_spoils_no_other_answer(
+    asked_service: RunningService,
+) -> None:
+    services = asked_service.services
+    base = services.encoder.at(0)[1]
+    sane = noisy_deltas(base, seed=3)
+    deltas = {name: Dense(torch.full_like(d.values, torch.nan)) for name, d in sane.deltas.items()}
+    broken = store_version(services.engine, services.store, Adapter(deltas, sane.provenance))
+    for options in ((), OPTIONS):
+        data = {"question": QUESTION, "option": list(options), "adapter": str(broken)}
+        answer = asked_service.http.post("/vqa", files={"image": picture(1)}, data=data)
+        problem = problem_of(answer, 500)
+        assert problem["type"] == "urn:emend:problem:not-finite"
+        assert f"version {broken}" in problem["detail"]
+    stream = _chat(LONG, stream=True)
+    with asked_service.http.stream("POST", "/v1/chat/completions", json=stream) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        content = {**_chat(4, temperature=1.0), "model": f"tiny-vlm0@{broken}"}
+        refused = httpx.post(f"{asked_service.url}/v1/chat/completions", json=content)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (500, "not_finite")
+        assert "[DONE]" in "".join(lines)
+
+
+def test_a_stop_waits_for_no_long_step(asked_service: RunningService) -> None:
+    vlm, encoder = asked_service.services.vlm.model(), asked_service.services.encoder.at(0)[1]
+    held = Holding(go_on=threading.Event())
+    desk = AnswerDesk(ROWS, VlmMetrics(CollectorRegistry()))
+    desk.start()
+
+    async def ask_and_stop() -> None:
+        asked = Asked(replace(vlm, dialogue=held), 0, encoder, None, (Turn("user", "x"),), OPTIONS)
+        ticket = Ticket(asked)
+        desk.submit(ticket)
+        await ticket.begun()
+        await asyncio.wait_for(asyncio.to_thread(desk.stop), 30)
+
+    try:
+        asyncio.run(ask_and_stop())
+    finally:
+        held.go_on.set()
 
 
 def test_a_failure_is_told_to_whom_it_concerns_and_the_desk_goes_on(

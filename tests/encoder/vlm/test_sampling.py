@@ -33,6 +33,13 @@ def test_top_p_keeps_the_likeliest_that_reach_it() -> None:
         assert {draw.choose(LOGITS) for _ in range(300)} == expected
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_drawn_as_greedily(value: float) -> None:
+    broken = torch.full((4,), value)
+    draw = TokenDraw(Sampling(1, temperature=1.0, top_p=0.5, seed=0))
+    assert draw.choose(broken) == TokenDraw(Sampling(1)).choose(broken)
+
+
 @pytest.mark.parametrize("temperature", [1e-320, 1e-30])
 def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
     draw = TokenDraw(Sampling(1, temperature=temperature, seed=0))
