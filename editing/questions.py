@@ -51,23 +51,25 @@ class Questions:
         return len(self.texts)
 
     def answers(self, encoder: Encoder, tell: Callable[[], None]) -> tuple[str, ...]:
-        """M answers: the option that is likeliest a token, or the greedy text. `tell` is called
-        between some of them.
+        """M answers: the likeliest option, or the greedy text. `tell` is called between some of
+        them.
 
         Raises PromptTooLong, AnswerTooLong, OptionBlank, OutOfMemory, and what `tell` raises.
         """
         found: dict[int, str] = {}
-        for images in torch.split(torch.arange(len(self.pixels)), IMAGES_AT_ONCE):
+        images = self.rows.tolist()
+        for first in range(0, len(self.pixels), IMAGES_AT_ONCE):
             tell()
-            tokens = self.vlm.image_tokens(encoder, self.pixels[images])  # [u, T', D]
-            asked = [row for row, image in enumerate(self.rows.tolist()) if image in images]
-            first = int(images[0])
+            chunk = self.pixels[first : first + IMAGES_AT_ONCE]
+            tokens = self.vlm.image_tokens(encoder, chunk)  # [u, T', D]
+            asked = [row for row, image in enumerate(images) if 0 <= image - first < len(chunk)]
             put = [
-                Question(self.texts[row], tokens[int(self.rows[row]) - first], self.options[row])
+                Question(self.texts[row], tokens[images[row] - first], self.options[row])
                 for row in asked
             ]
             replies = answer_questions(self.vlm, put)
-            found.update((row, each.by_mean) for row, each in zip(asked, replies, strict=True))
+            # By the whole option: as training's margins are, and /vqa where nobody says otherwise.
+            found.update((row, each.answer) for row, each in zip(asked, replies, strict=True))
         return tuple(found[row] for row in range(len(self)))
 
 

@@ -52,7 +52,18 @@ def test_answers_come_in_the_order_of_the_questions(
     for row in (0, 17, 19, 20, 39):
         alone = Question(questions.texts[row], tokens[row % 20], questions.options[row])
         [reply] = answer_questions(tiny_vlm, [alone])
-        assert answers[row] == reply.by_mean
+        assert answers[row] == reply.answer
+
+
+def test_the_likeliest_option_answers_though_another_is_likelier_a_token(
+    base: Encoder, tiny_vlm: VisionLanguageModel
+) -> None:
+    options = ("a", "a stop sign and a red fox and a cat")
+    questions = Questions(tiny_vlm, random_pixels(1), torch.zeros(1).long(), (WHAT,), (options,))
+    [tokens] = tiny_vlm.image_tokens(base, questions.pixels)
+    [reply] = answer_questions(tiny_vlm, [Question(WHAT, tokens, options)])
+    assert (reply.answer, reply.by_mean) == options, "the case is made for one that differs"
+    assert questions.answers(base, lambda: None) == (reply.answer,)
 
 
 def test_another_version_of_the_encoder_answers_differently(
