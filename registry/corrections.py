@@ -83,11 +83,12 @@ def record_outcome(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
 ) -> None:
-    """What the encoder answered for the image before its edit, and after."""
+    """What the encoder answered for the image before its edit, and after; not of a correction that
+    was forgotten meanwhile, because an answer may quote the question."""
     take_turn(session)
     session.execute(
         update(Correction)
-        .where(Correction.id == correction_id)
+        .where(Correction.id == correction_id, Correction.forgotten_at.is_(None))
         .values(
             before=None if before is None else dict(before),
             after=None if after is None else dict(after),
@@ -123,7 +124,8 @@ def forget(session: Session, correction_id: str, *, now: datetime) -> list[str]:
         one.note = None
         if one.question:  # people's own words, as a note is
             one.question = one.label = ""
-            one.answer = one.wrong_answer = None
+            one.answer = one.wrong_answer = one.predicted = None
+            one.before = one.after = None
         one.forgotten_at = now
     session.flush()
     cancel_emptied_jobs(session, [one.edit_job_id for one in rows], now=now)

@@ -15,7 +15,11 @@ NAME = sa.String(length=100)
 corrections = sa.table(
     "corrections",
     sa.column("image_sha256", sa.String),
+    sa.column("label", sa.String),
+    sa.column("predicted", sa.String),
     sa.column("note", sa.Text),
+    sa.column("before", sa.JSON),
+    sa.column("after", sa.JSON),
     sa.column("question", sa.Text),
     sa.column("created_at", sa.DateTime),
     sa.column("forgotten_at", sa.DateTime),
@@ -77,7 +81,15 @@ def downgrade() -> None:
     forgotten = (
         sa.update(corrections)
         .where(corrections.c.question != "", corrections.c.forgotten_at.is_(None))
-        .values(image_sha256=None, note=None, forgotten_at=corrections.c.created_at)
+        .values(
+            image_sha256=None,
+            label="",  # it may quote the question, as what was predicted and answered may
+            predicted=None,
+            note=None,
+            before=sa.null(),
+            after=sa.null(),
+            forgotten_at=corrections.c.created_at,
+        )
     )
     op.get_bind().execute(forgotten)
     _index("uq_corrections_live_image", ["image_sha256"])

@@ -114,6 +114,29 @@ def test_forgetting_an_answer_keeps_the_label_of_the_image(memory: Memory) -> No
         memory.store.get(image)
 
 
+def test_of_a_forgotten_answer_no_word_is_left(memory: Memory) -> None:
+    with memory.writing() as session:
+        item = NewCorrection(
+            memory.keep(session, b"one"),
+            question="Whose car is it?",
+            answer="ours",
+            wrong_answer="theirs",
+        )
+        made = submit(
+            session, [item], replace=False, base_digest=BASE, batch=20, wait=WAIT, now=NOON
+        )
+        asked = made.corrections[0].id
+        assert get_correction(session, asked).predicted == "Whose car is it? theirs"
+        record_outcome(session, asked, before={"label": item.question}, after={"answer": "ours"})
+    _forget(memory, asked)
+    with memory.writing() as session:  # of a job that ends after it
+        record_outcome(session, asked, before={"label": item.question}, after={"answer": "ours"})
+    with memory.reading() as session:
+        row = get_correction(session, asked)
+        assert (row.question, row.label, row.answer, row.wrong_answer) == ("", "", None, None)
+        assert (row.predicted, row.before, row.after) == (None, None, None)
+
+
 def test_forgetting_the_only_correction_of_a_queued_job_cancels_it(memory: Memory) -> None:
     submission = memory.submit({"one": "cat"})
     _forget(memory, submission.corrections[0].id)

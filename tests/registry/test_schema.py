@@ -165,9 +165,9 @@ _A_LABEL_AND_A_QUESTION = (
 _AND_A_QUESTION = (
     "INSERT INTO control_sets VALUES ('quiz', NULL, NULL, '2030-01-01 12:00:00')",
     "INSERT INTO control_questions VALUES ('quiz', 'i', 'q', 'What?', NULL, NULL)",
-    "INSERT INTO corrections (id, image_sha256, label, question, question_sha256, answer,"
-    " edit_job_id, created_at)"
-    " VALUES ('d', 'i', 'fox', 'What?', 'q', 'fox', 'j', '2030-01-01 12:00:00')",
+    "INSERT INTO corrections (id, image_sha256, label, predicted, before, question,"
+    " question_sha256, answer, edit_job_id, created_at) VALUES ('d', 'i', 'What? fox', 'What? owl',"
+    " '{\"label\": \"What? owl\"}', 'What?', 'q', 'fox', 'j', '2030-01-01 12:00:00')",
 )
 
 
@@ -185,6 +185,8 @@ def test_a_former_release_finds_labels_and_control_images_but_no_questions(empty
     with engine.connect() as connection:
         live = "SELECT id FROM corrections WHERE forgotten_at IS NULL"
         assert connection.scalars(text(live)).all() == ["c"]
+        left = "SELECT label, predicted, before FROM corrections WHERE id = 'd'"
+        assert tuple(connection.execute(text(left)).one()) == ("", None, None)
         assert connection.scalars(text("SELECT name FROM control_sets")).all() == ["photos"]
         assert connection.scalars(text("SELECT label FROM control_images")).all() == ["cat"]
     schema.upgrade(empty_url)
