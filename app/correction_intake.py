@@ -19,6 +19,8 @@ from app.errors import FieldInvalid, VlmNeeded
 from app.image_keeping import write_with_images
 from app.services import Services
 from app.uploads import IMAGES_LIMIT, Upload, read_upload
+from encoder.pool import BASE_VERSION
+from encoder.vlm.room import Room
 from registry.captions import implied_caption
 from registry.errors import ArtifactMissing, PredictionMissing
 from registry.label_sets import find_label_set
@@ -120,7 +122,8 @@ def _check_answered(answered: Sequence[tuple[str | None, ...]]) -> None:
 def accept(services: Services, batch: Batch) -> Submission:
     """Durable once it returns; refused whole when it raises. The images were checked before.
 
-    Raises `FieldInvalid`, `PredictionMissing`, and whatever `submit` raises.
+    Raises `FieldInvalid`, `PredictionMissing`, `PromptTooLong` or `AnswerTooLong` for what does not
+    fit into the model's context, and whatever `submit` raises.
     """
     resolved = [
         _resolve(services, item, index)
@@ -128,6 +131,7 @@ def accept(services: Services, batch: Batch) -> Submission:
     ]
     for one in resolved:
         _check_learnable(services, one.item)
+    _check_room(services, batch.items)
     now = datetime.now(UTC)
 
     def write(session: Session, digests: list[str]) -> Submission:
@@ -159,6 +163,18 @@ def _check_learnable(services: Services, item: Item) -> None:
                 f"the answer {answer[:60]!r} implies no caption, so that only the likelihood of the"
                 " right answer could teach it (send the correct label along): this"
             )
+
+
+def _check_room(services: Services, items: Sequence[Item]) -> None:
+    """A question that the model cannot be asked would fail the edit, and with it all corrections
+    of its job. A model that is not loaded here keeps no correction out."""
+    asked = [item for item in items if item.question]
+    if not asked or services.vlm.state != "loaded":
+        return
+    room = Room(services.vlm.model(), services.encoder.pool.get(BASE_VERSION))
+    for item in asked:
+        answers = (item.answer, item.wrong_answer)
+        room.check(item.question.strip(), [each.strip() for each in answers if each is not None])
 
 
 def _with_predictions_written(services: Services, batch: Batch) -> tuple[Item, ...]:

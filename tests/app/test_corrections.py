@@ -308,6 +308,22 @@ def test_no_caption_and_no_model_leave_nothing_to_learn(service: RunningService)
     assert _answer(service, **said, label="dog").status_code == 202
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"question": "why? " * 500, "answer": "a fox"},
+        {"question": "What is this?", "answer": "so " * 300},
+        {"question": "What is this?", "answer": "a fox", "wrong_answer": "so " * 300},
+    ],
+)
+def test_an_answer_that_the_model_has_no_room_for_is_refused(
+    asked_service: RunningService, said: dict[str, str]
+) -> None:
+    problem = problem_of(_answer(asked_service, **said), 422)
+    assert problem["type"].endswith("question-too-long")
+    assert _rows(asked_service) == 0
+
+
 def test_with_a_model_an_answer_needs_no_caption(tmp_path: Path, tiny_encoder: Path) -> None:
     settings = {"vlm": "somewhere", "vlm_load": "lazy"}
     with running_service(tmp_path / "data", tiny_encoder, **settings) as service:
