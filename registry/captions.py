@@ -1,7 +1,7 @@
 """The caption that the right answer to a question implies: what the encoder learns to call it.
 
 question                    answer    caption                       asked as
-What is this?               a fox     a fox                         a label, in prompt templates
+What is this?               a fox     fox                           a label, in prompt templates
 Is this a fox?              yes       fox                           a label, in prompt templates
 Is this a fox?              no        none: it may be anything      -
 any other                   red       What colour is it? red        a prompt of its own
@@ -10,6 +10,7 @@ any other                   red       What colour is it? red        a prompt of 
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from registry.errors import LabelInvalid
@@ -29,6 +30,7 @@ _CHECKING = re.compile(
     rf"{_PLACE}\s*\?*",
     re.IGNORECASE,
 )
+_NAMED = re.compile(r"(?:(?:an?|the|some)\s+)?(?P<thing>\S.*?)\s*\.?", re.IGNORECASE | re.DOTALL)
 _YES, _NO = "yes", "no"
 _OTHER = {_YES: _NO, _NO: _YES}
 
@@ -43,11 +45,14 @@ class Caption:
     own_prompt: bool
 
 
-def implied_caption(question: str, answer: str, wrong_answer: str | None) -> Caption | None:
+def implied_caption(
+    question: str, answer: str, wrong_answer: str | None, *, labels: Container[str] = ()
+) -> Caption | None:
     """None when the answer does not say what the image shows, and when the caption would be longer
-    than a label may be."""
+    than a label may be. `labels`: names that keep their articles."""
     if _NAMING.fullmatch(question):
-        return _caption(answer, wrong_answer, own_prompt=False)
+        wrong = None if wrong_answer is None else _thing(wrong_answer, labels)
+        return _caption(_thing(answer, labels), wrong, own_prompt=False)
     checking = _CHECKING.fullmatch(question)
     if checking and answer_key(answer) in _OTHER:
         if answer_key(answer) == _NO:
@@ -57,6 +62,12 @@ def implied_caption(question: str, answer: str, wrong_answer: str | None) -> Cap
     return _caption(
         f"{question} {answer}", f"{question} {wrong}" if wrong else None, own_prompt=True
     )
+
+
+def _thing(answer: str, labels: Container[str]) -> str:
+    # Prompt templates bring an article, and "fox" must not stand against "a fox".
+    named = _NAMED.fullmatch(answer)
+    return answer if answer in labels or named is None else named["thing"]
 
 
 def _caption(text: str, wrong: str | None, *, own_prompt: bool) -> Caption | None:

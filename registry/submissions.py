@@ -9,7 +9,7 @@ it came to nothing (its job failed or was rejected, its version was rolled back)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import datetime, timedelta
@@ -124,7 +124,7 @@ def _checked(session: Session, items: Sequence[NewCorrection]) -> list[NewCorrec
     images = {item.image_sha256 for item in items}
     kept = set(session.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(images))))
     checked = []
-    for item in map(_normalised, items):
+    for item in (_normalised(each, sets.get(each.label_set or "", ())) for each in items):
         if item.label_set is not None and item.label and item.label not in sets[item.label_set]:
             raise LabelOutsideSet(item.label, item.label_set)
         if item.image_sha256 not in kept:
@@ -133,7 +133,7 @@ def _checked(session: Session, items: Sequence[NewCorrection]) -> list[NewCorrec
     return checked
 
 
-def _normalised(item: NewCorrection) -> NewCorrection:
+def _normalised(item: NewCorrection, labels: Container[str]) -> NewCorrection:
     """With the label and the wrong prediction that its answers imply, where none are given."""
     label, predicted, answer, wrong = item.label, item.predicted, item.answer, item.wrong_answer
     question = ""
@@ -144,7 +144,7 @@ def _normalised(item: NewCorrection) -> NewCorrection:
         if wrong is not None and answer_key(wrong) == answer_key(answer):
             raise QuestionInvalid("wrong answer", "is the right one")
         if label is None:
-            caption = implied_caption(question, answer, wrong)
+            caption = implied_caption(question, answer, wrong, labels=labels)
             label = caption.label if caption else ""
             predicted = predicted or (caption.wrong if caption else None)
     return replaced(

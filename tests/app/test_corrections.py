@@ -261,7 +261,7 @@ def test_an_answer_to_a_question_is_a_correction(service: RunningService) -> Non
     [receipt] = made.json()["corrections"]
     found = service.http.get(f"/corrections/{receipt['id']}").json()
     assert {name: found[name] for name in said} == said
-    assert (found["label"], found["predicted"]) == ("a fox", "a dog")
+    assert (found["label"], found["predicted"]) == ("fox", "dog")
     assert _answer(service, **said).json()["corrections"][0]["duplicate_of"] == receipt["id"]
     problem = problem_of(_answer(service, **{**said, "answer": "a cat"}), 409)
     assert problem["errors"][0]["earlier_id"] == receipt["id"]

@@ -19,7 +19,28 @@ from registry.captions import Caption, implied_caption
 )
 def test_the_answer_to_what_something_is_names_it(question: str) -> None:
     found = implied_caption(question, "a fox", "a dog")
-    assert found == Caption("a fox", "a dog", own_prompt=False)
+    assert found == Caption("fox", "dog", own_prompt=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("fox.", "fox"),
+        ("An  Arctic fox .", "Arctic fox"),
+        ("the\nfox", "fox"),
+        ("anteater", "anteater"),
+        ("A", "A"),
+        ("a.", "a"),
+        (".", "."),
+    ],
+)
+def test_a_name_has_no_article_and_no_full_stop(answer: str, label: str) -> None:
+    assert implied_caption("What is this?", answer, None) == Caption(label, None, own_prompt=False)
+
+
+def test_a_name_that_is_a_label_stays_as_it_is() -> None:
+    found = implied_caption("What is this?", "The Shard", "the Gherkin", labels={"The Shard"})
+    assert found == Caption("The Shard", "Gherkin", own_prompt=False)
 
 
 @pytest.mark.parametrize(
