@@ -70,6 +70,7 @@ def test_only_the_settings_read_the_environment() -> None:
     }
     starters = {
         "benchmark/images.py",
+        "benchmark/vqa_throughput.py",
         "chaos/local_stack.py",
         "client/local_service.py",
         "supervisor/child.py",
