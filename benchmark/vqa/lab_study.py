@@ -47,7 +47,7 @@ from encoder.clip import Encoder
 from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 
-GUARD_PHOTOS = 256  # of the control photographs, none of which is asked about
+GUARD_PHOTOS = 256  # the first of the control photographs, none of which is asked about
 
 
 class VlmNeeded(Exception):
@@ -170,8 +170,7 @@ class Editing:
     @cached_property
     def _guard(self) -> Guard:
         files = [file for each in self._lab.folders("control.zip").values() for _, file in each]
-        spread = files[:: max(1, len(files) // GUARD_PHOTOS)]
-        return Guard.of(self.base, to_pixels(self.base, spread))
+        return Guard.of(self.base, to_pixels(self.base, files[:GUARD_PHOTOS]))
 
 
 class Asking:
