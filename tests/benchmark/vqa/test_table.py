@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.loop import RESULTS
 from benchmark.vqa.edits import Cost
 from benchmark.vqa.runs import Run, RunStore, SetResult
 from benchmark.vqa.table import NoBaseline, RunsDiffer, flips, markdown
@@ -74,3 +75,8 @@ def test_a_run_is_kept_for_its_own_facts(tmp_path: Path) -> None:
     assert store.find("lorsu", 1, RUNS[1].facts) is None
     store.save(replace(RUNS[0], commit="def"))
     assert [each.commit for each in store.all()] == ["def"]
+
+
+def test_the_readme_shows_the_table_of_the_kept_runs() -> None:
+    kept = RunStore(RESULTS / "vqa").all()
+    assert markdown(kept).strip() in (RESULTS.parent / "README.md").read_text()
