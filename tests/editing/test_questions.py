@@ -13,7 +13,7 @@ from tests.support.tiny_encoder import random_pixels, tiny_encoder
 
 BASE = pytest.fixture(name="base", scope="module")(tiny_encoder)
 WHAT = "What is this?"
-OPTIONS = ("a stop sign", "a cat", "a red fox", "yes")
+OPTIONS = ("a cat", "a sign", "yes no")
 
 
 def asked(vlm: VisionLanguageModel, *, images: int = 20) -> Questions:
