@@ -17,6 +17,7 @@ import httpx
 IMAGES_PER_REQUEST = 64
 ASK_EVERY = 0.5
 SILENCE_SECONDS = 60.0
+LOADING = "urn:emend:problem:vlm-loading"
 ENDED = ("succeeded", "rejected", "failed", "cancelled")
 Json = dict[str, Any]
 
@@ -167,11 +168,21 @@ class EmendClient:
         normalise: bool = False,
     ) -> Json:
         """The answer to a question about an image: ``{"answer", "options", "adapter", ...}``. With
-        options it is the likeliest of them, as a whole or, with ``normalise``, by token."""
+        options it is the likeliest of them, as a whole or, with ``normalise``, by token.
+
+        While the service loads its model, the question waits for :data:`SILENCE_SECONDS`.
+        """
         data: dict[str, Any] = {"question": question, "adapter": str(adapter)}
         if options is not None:
             data |= {"option": list(options), "normalise": str(normalise).lower()}
-        return _object(self.request("POST", "/vqa", files=_files([image]), data=data))
+        deadline = time.monotonic() + SILENCE_SECONDS
+        while True:
+            try:
+                return _object(self.request("POST", "/vqa", files=_files([image]), data=data))
+            except EmendError as refusal:
+                if refusal.problem.get("type") != LOADING or time.monotonic() > deadline:
+                    raise
+            time.sleep(ASK_EVERY)
 
     def correct(
         self,

@@ -48,6 +48,7 @@ class Material:
     control: list[bytes]
     unseen: list[bytes]
     template: str
+    question: str
 
 
 def digits(seed: int) -> Material:
@@ -62,7 +63,15 @@ def digits(seed: int) -> Material:
     control, unseen = control_crops(seed)
     corrections, held_out = (_pictures(part) for part in _split(by_label, seed))
     what = "handwritten digits (scikit-learn)"
-    return Material(what, corrections, held_out, control, unseen, "a photo of the number {}.")
+    return Material(
+        what,
+        corrections,
+        held_out,
+        control,
+        unseen,
+        "a photo of the number {}.",
+        "What digit is this?",
+    )
 
 
 def folder(path: Path, seed: int) -> Material:
@@ -81,7 +90,9 @@ def folder(path: Path, seed: int) -> Material:
     except OSError as problem:
         raise UnusableFolder(f"'{path}' cannot be read: {problem}") from problem
     control, unseen = control_crops(seed)
-    return Material(str(path), corrections, held_out, control, unseen, "a photo of a {}.")
+    return Material(
+        str(path), corrections, held_out, control, unseen, "a photo of a {}.", "What is this?"
+    )
 
 
 def _files(path: Path) -> dict[str, list[Path]]:

@@ -1,4 +1,4 @@
-"""The story in seven steps, told over HTTP only; every number printed was measured in this run."""
+"""The story in eight steps, told over HTTP only; every number printed was measured in this run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from client import EmendClient
+from client import EmendClient, JobEnded
+from demo.interview import Interview, Said
 from demo.photos import Material, Pictures
 
 LABEL_SET, CONTROL_SET = "demo", "photographs"
@@ -43,6 +44,8 @@ class Told:
     adapter_bytes: int
     encoder_bytes: int
     restored: bool
+    said: tuple[Said, ...] = ()
+    """before, after, and after the rollback; nothing without a vision-language model"""
 
 
 class Story:
@@ -53,6 +56,7 @@ class Story:
     ) -> None:
         self.service = service
         self.material = material
+        self.interview = Interview(service, material)
         self.out = out
         own = dict.fromkeys(material.corrections.labels)
         self.labels = [*own, *(name for name in distractors if name not in own)]
@@ -62,12 +66,21 @@ class Story:
         live = self.service.adapter("live")
         self._prepare()
         before = self._ask("Asking the encoder as it is")
-        shown = self._show_a_mistake(before)
+        wrong = _wrong(before.corrections, self.material.corrections)
+        speaks = self.interview.possible
+        misnamed = self.interview.find_mistake(wrong) if speaks else None
+        shown = next(iter(wrong), 0) if misnamed is None else misnamed
+        said = [self.interview.say(shown)] if speaks else []
+        self._show(shown, before, said)
         begun = time.perf_counter()
         version = self._correct(before)
         seconds = time.perf_counter() - begun
+        if speaks:
+            version = self._correct_words(shown, version)
         after = self._ask("Asking the live encoder again")
+        said += [self.interview.say(shown)] if speaks else []
         self.service.promote(live["version"], "demo: show the old answer again")
+        said += [self.interview.say(shown)] if speaks else []
         old = self.service.answers([self.material.corrections.images[shown]], label_set=LABEL_SET)
         adapter = self.service.adapter(version)
         told = Told(
@@ -79,7 +92,8 @@ class Story:
             unseen_flips=_flips(before.unseen, after.unseen),
             adapter_bytes=adapter["bytes"],
             encoder_bytes=adapter["base"]["bytes"],
-            restored=old[0] == before.corrections[shown],
+            restored=old[0] == before.corrections[shown] and said[:1] == said[2:],
+            said=tuple(said),
         )
         self._print(told, self.material.corrections.labels[shown], before, after, shown, old[0])
         return told
@@ -104,23 +118,42 @@ class Story:
                 unseen=ask(self.material.unseen, label_set=LABEL_SET),
             )
 
-    def _show_a_mistake(self, before: Answers) -> int:
-        """The first photo whose answer is wrong (or simply the first, where all are right)."""
-        labels = self.material.corrections.labels
-        pairs = zip(before.corrections, labels, strict=True)
-        shown = next((i for i, (answer, label) in enumerate(pairs) if answer != label), 0)
-        self.out.print(
-            f"Photo {shown} shows [b]{labels[shown]}[/b]; "
-            f"the encoder says [b]{before.corrections[shown]}[/b]. Sending the corrections ..."
-        )
-        return shown
+    def _show(self, shown: int, before: Answers, said: Sequence[Said]) -> None:
+        """Say what is wrong with one photo."""
+        label, found = self.material.corrections.labels[shown], before.corrections[shown]
+        self.out.print(f"Photo {shown} shows [b]{label}[/b]; the encoder says [b]{found}[/b].")
+        for each in said:
+            self.out.print(
+                f'Asked "{self.interview.question}", the model says [b]{each.words}[/b].'
+            )
 
     def _correct(self, before: Answers) -> int:
-        """Send every correction, follow the jobs, return the live version."""
+        """Send every label, follow the jobs, return the live version."""
+        self.out.print("Sending the corrections ...")
         given = self.material.corrections
         jobs = self.service.correct(
             given.images, given.labels, label_set=LABEL_SET, predicted=before.corrections
         )
+        return self._follow(jobs)
+
+    def _correct_words(self, shown: int, version: int) -> int:
+        """Send the right answer about one photo where the model gives another one over the version
+        that the labels made. Returns the live version: the former, where the gate refuses."""
+        label, words = self.material.corrections.labels[shown], self.interview.words(shown)
+        self.out.print(f'Asked "{self.interview.question}" now, the model says [b]{words}[/b].')
+        if words == label:
+            return version
+        self.out.print("Sending the answer as one more correction ...")
+        try:
+            return self._follow(self.interview.correct(shown, words))
+        except JobEnded as ended:
+            if ended.job["status"] != "rejected":
+                raise
+            self.out.print(f"The gate refuses that edit: {ended}", highlight=False)
+            return version
+
+    def _follow(self, jobs: Sequence[str]) -> int:
+        """Wait for these edit jobs, and until the last one's version is live."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
         with Progress(*columns, TimeElapsedColumn(), console=self.out) as bar:
             task = bar.add_task("waiting", total=None)
@@ -164,7 +197,23 @@ class Story:
             f"photo {shown} ({label})", before.corrections[shown], after.corrections[shown]
         )
         table.add_row(f"photo {shown} after the rollback", "", old)
+        if told.said:
+            first, second, last = told.said
+            words = f'"{self.interview.question}"'
+            table.add_row(
+                f"{words} of held-out photos, right",
+                f"{first.right:.1f} %",
+                f"{second.right:.1f} %",
+            )
+            table.add_row(f"{words} of photo {shown}", first.words, second.words)
+            table.add_row(f"{words} after the rollback", "", last.words)
         self.out.print(table)
+
+
+def _wrong(answers: list[str], truth: Pictures) -> list[int]:
+    """Numbers of the photos that were given a wrong label."""
+    pairs = zip(answers, truth.labels, strict=True)
+    return [number for number, (answer, label) in enumerate(pairs) if answer != label]
 
 
 def _both(before: list[str], after: list[str], truth: Pictures) -> tuple[float, float]:

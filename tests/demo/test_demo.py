@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,14 @@ def test_a_small_folder_tells_the_story_to_its_end(pictures: Path) -> None:
     done = _run(pictures)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 photos to correct, 4 held out" in done.stdout
-    assert "photo 0 after the rollback" in done.stdout
+    assert re.search(r"photo \d after the rollback", done.stdout)
+    before, words, rolled_back = (
+        row for row in done.stdout.splitlines() if row.startswith("│") and '"What is this?"' in row
+    )
+    assert "of held-out photos, right" in before
+    cells = [cell.strip() for cell in words.strip("│").split("│")]
+    assert cells[1]
+    assert [cell.strip() for cell in rolled_back.strip("│").split("│")][2] == cells[1]
     (corrected,) = (line for line in done.stdout.splitlines() if "corrected photos right" in line)
     assert "100.0 %" in corrected
 
