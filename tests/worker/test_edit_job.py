@@ -142,6 +142,7 @@ def test_beyond_the_bound_an_edit_stacks_on_the_live_version(here: Here) -> None
     assert job.report["fitted_on"] | {"guard_images": 0} == {
         "new": 2,
         "earlier": 3,
+        "answers": 0,
         "stacked": True,
         "guard_images": 0,
     }
