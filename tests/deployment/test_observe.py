@@ -156,7 +156,7 @@ def test_the_configuration_is_valid_and_finds_the_replicas_by_name() -> None:
     assert done.returncode == 0, done.stderr
     jobs = yaml.safe_load(CONFIGURATION.read_text())["scrape_configs"]
     found = {name for job in jobs for sd in job.get("dns_sd_configs", []) for name in sd["names"]}
-    assert found == {"api"}
+    assert found == {"api", "vlm"}
 
 
 def test_alerts_fire_when_they_should_and_not_before() -> None:
