@@ -24,7 +24,12 @@ from registry.session import transaction
 
 NOISE_MS = 2.0
 """A request passes through threads and sockets; a larger p95 is not called growth before this."""
-SETTINGS = {"EMEND_ENCODER": "bundled", "EMEND_EDIT_BATCH": "1000000", "EMEND_EDIT_WAIT": "86400"}
+SETTINGS = {
+    "EMEND_ENCODER": "bundled",
+    "EMEND_VLM": "none",  # no question is asked
+    "EMEND_EDIT_BATCH": "1000000",
+    "EMEND_EDIT_WAIT": "86400",
+}
 SIDE = 16
 
 Ask = Callable[[EmendClient, Seeded], object]
