@@ -194,7 +194,8 @@ def test_requests_are_measured_on_both_databases(server: str, tmp_path: Path) ->
     for _, seeded in places:
         seeded.engine.dispose()
     assert {one.name for one in asked} >= {"GET /corrections", "GET /edit-jobs", "GET /adapters"}
-    assert all(one.small.count == one.large.count == 1 for one in asked)
+    # What seems to have grown, by chance in one round, is measured anew and more often.
+    assert all(one.small.count == one.large.count >= 1 for one in asked)
 
 
 def test_a_database_that_is_not_empty_is_left_alone(
