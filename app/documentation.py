@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from app.question_limit import OPTIONS_LIMIT, QUESTION_CHARACTERS
 from app.schemas.chat import ChatRequest
 from app.vocabulary_limit import TOP_K_LIMIT
+from registry.questions import MAX_OPTIONS, MAX_QUESTION
 
 DESCRIPTION = """Fixes the mistakes of a CLIP vision encoder in production.
 
@@ -91,8 +91,8 @@ CLASSIFY_BODY = _body(
     },
     {"images": [PIXEL], "labels": ["stop", "yield"], "adapter": "live", "top_k": 2},
 )
-QUESTION: dict[str, Any] = {"type": "string", "maxLength": QUESTION_CHARACTERS}
-OPTIONS: dict[str, Any] = {**TEXTS, "maxItems": OPTIONS_LIMIT, "uniqueItems": True}
+QUESTION: dict[str, Any] = {"type": "string", "maxLength": MAX_QUESTION}
+OPTIONS: dict[str, Any] = {**TEXTS, "maxItems": MAX_OPTIONS, "uniqueItems": True}
 _QUESTION = {
     "adapter": VERSION,
     "model": TEXT,

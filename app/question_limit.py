@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import FieldInvalid
-from registry.errors import LabelInvalid
+from registry.errors import LabelInvalid, QuestionInvalid
 from registry.labels import normalise_label
-
-QUESTION_CHARACTERS = 4_000
-OPTIONS_LIMIT = 64
+from registry.questions import MAX_OPTIONS, normalise_question
 
 
 def checked_question(text: str | None) -> str:
-    """The question without outer white space. Raises `FieldInvalid`."""
-    question = (text or "").strip()
-    if not question:
-        raise FieldInvalid("question", "a question is needed" if text is None else "it is empty")
-    if len(question) > QUESTION_CHARACTERS:
-        raise FieldInvalid("question", f"{len(question)} characters; {QUESTION_CHARACTERS} at most")
-    return question
+    """The question as a correction or a control set keeps it. Raises `FieldInvalid`."""
+    if text is None:
+        raise FieldInvalid("question", "a question is needed")
+    try:
+        return normalise_question(text)
+    except QuestionInvalid as refusal:
+        raise FieldInvalid("question", f"it {refusal.reason}") from refusal
 
 
 def checked_options(texts: Sequence[str]) -> tuple[str, ...]:
@@ -33,8 +31,8 @@ def checked_options(texts: Sequence[str]) -> tuple[str, ...]:
     """
     if len(texts) == 1:
         raise FieldInvalid("option", "one option is no choice; give at least two, or none")
-    if len(texts) > OPTIONS_LIMIT:
-        raise FieldInvalid("option", f"{len(texts)} options; {OPTIONS_LIMIT} at most")
+    if len(texts) > MAX_OPTIONS:
+        raise FieldInvalid("option", f"{len(texts)} options; {MAX_OPTIONS} at most")
     places: dict[str, int] = {}
     for place, text in enumerate(texts):
         option = _normalised(text, place)

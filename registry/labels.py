@@ -18,16 +18,25 @@ _UNSTORABLE = {"Cc", "Cs"}
 _BLANK = {"Cf", "Zs", "Zl", "Zp"}
 
 
+def flaw(clean: str, limit: int, *, spared: str = "") -> str | None:
+    """Why a text whose outer white space is removed cannot be kept, or None: control characters
+    other than those `spared`, nothing to see, more than `limit` characters."""
+    kinds = {unicodedata.category(character) for character in clean if character not in spared}
+    if kinds & _UNSTORABLE:
+        return "has control characters or broken text in it"
+    if kinds <= _BLANK:
+        return "is empty"
+    if len(clean) > limit:
+        return f"has {len(clean)} characters, at most {limit} are allowed"
+    return None
+
+
 def normalise_label(text: str) -> str:
     """NFC, outer white space removed. Any script and emoji are welcome. Raises LabelInvalid."""
     label = unicodedata.normalize("NFC", text).strip()
-    kinds = {unicodedata.category(character) for character in label}
-    if kinds & _UNSTORABLE:
-        raise LabelInvalid(text, "has control characters or broken text in it")
-    if kinds <= _BLANK:
-        raise LabelInvalid(text, "is empty")
-    if len(label) > MAX_LABEL:
-        raise LabelInvalid(text, f"has {len(label)} characters, at most {MAX_LABEL} are allowed")
+    reason = flaw(label, MAX_LABEL)
+    if reason is not None:
+        raise LabelInvalid(text, reason)
     return label
 
 

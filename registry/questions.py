@@ -7,15 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 
 from registry.errors import LabelDuplicate, LabelInvalid, QuestionInvalid
-from registry.labels import normalise_labels
+from registry.labels import flaw, normalise_labels
 
 MAX_QUESTION = 4000
 """Characters, after normalisation."""
 MAX_ANSWER = 1000
 """Characters of an answer; an option is as long as a label at most."""
 MIN_OPTIONS, MAX_OPTIONS = 2, 64
-_UNSTORABLE = {"Cc", "Cs"}
-_BLANK = {"Cf", "Zs", "Zl", "Zp"}
 
 
 def normalise_question(text: str) -> str:
@@ -60,11 +58,7 @@ def question_digest(question: str) -> str:
 
 def _normalised(text: str, part: str, limit: int) -> str:
     clean = unicodedata.normalize("NFC", text).strip()
-    kinds = {unicodedata.category(character) for character in clean if character not in "\n\r\t"}
-    if kinds & _UNSTORABLE:
-        raise QuestionInvalid(part, "has control characters or broken text in it")
-    if kinds <= _BLANK:
-        raise QuestionInvalid(part, "is empty")
-    if len(clean) > limit:
-        raise QuestionInvalid(part, f"has {len(clean)} characters, at most {limit} are allowed")
+    reason = flaw(clean, limit, spared="\n\r\t")
+    if reason is not None:
+        raise QuestionInvalid(part, reason)
     return clean
