@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.datasets.photos import kept_groups
 from benchmark.lab import Files, Lab, LabelNames, LabMissing, Photos, named
 from benchmark.loop import BUDGETS, RESULTS, commit, say
 from editing.control import ControlSet
@@ -41,10 +42,7 @@ SIZE_LIMIT = 2**26  # bytes and pixels of a photo
 
 def cut_by_track(files: Files, *, seed: int) -> tuple[list[bytes], list[bytes]]:
     """A class's photos, ``<track>_<frame>``, for fitting and for validation; no track in both."""
-    tracks = sorted({_track(name) for name, _ in files})
-    random.Random(seed).shuffle(tracks)
-    count = min(max(1, round(VALIDATION_SHARE * len(tracks))), len(tracks) - 1)
-    kept = set(tracks[:count])
+    kept = kept_groups([{_track(name) for name, _ in files}], VALIDATION_SHARE, seed)
     fitting = [data for name, data in files if _track(name) not in kept]
     return fitting, [data for name, data in files if _track(name) in kept]
 

@@ -1,0 +1,1 @@
+"""The data sets of the comparison, read where their owners unpacked them. Nothing is downloaded."""
