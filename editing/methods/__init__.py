@@ -30,6 +30,7 @@ __all__ = [
     "config_schema",
     "fit",
     "parse_config",
+    "validated",
 ]
 
 METHODS: dict[str, type[MethodConfig]] = {
@@ -43,7 +44,11 @@ METHODS: dict[str, type[MethodConfig]] = {
 
 def parse_config(method: str, values: Mapping[str, Any]) -> MethodConfig:
     """The method's config with `values` over its defaults. Raises UnknownMethod, InvalidConfig."""
-    config = _config_class(method)
+    return validated(_config_class(method), method, values)
+
+
+def validated(config: type[MethodConfig], method: str, values: Mapping[str, Any]) -> MethodConfig:
+    """A config of this class, `method` being what errors call it. Raises InvalidConfig."""
     try:
         return config.model_validate(dict(values))
     except ValidationError as error:
