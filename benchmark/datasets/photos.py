@@ -6,24 +6,19 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image
 from PIL.PpmImagePlugin import PpmImageFile
 
+from benchmark.datasets.missing import ClassEmpty, PhotoUnreadable
 from encoder.errors import ImageError
 from encoder.images import decode_image
 
 SIZE_LIMIT = 2**28
 """Bytes and pixels of a photo: the largest ImageNet validation photo has 34 million pixels."""
-
-
-class PhotoUnreadable(Exception):
-    """A photo is there, but it is no photo."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name, self.reason = name, reason
-        super().__init__(f"{name} cannot be read: {reason}")
 
 
 @dataclass(frozen=True)
@@ -32,13 +27,14 @@ class Photo:
 
     name: unique in its split, such as "00014/00003_00012.ppm" · label: row of `DataSet.labels` ·
     group: track, subject or file; photos of one group never go to two parts · open: reads it, RGB;
-    raises PhotoUnreadable.
+    raises PhotoUnreadable · update: which update teaches it, where several teach the same label.
     """
 
     name: str
     label: int
     group: str
     open: Callable[[], Image.Image]
+    update: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,37 @@ class DataSet:
     updates: tuple[tuple[int, ...], ...]
     train: tuple[Photo, ...]
     test: tuple[Photo, ...]
+
+    def taught(self, update: int) -> list[Photo]:
+        """The training photos of one update, in the order of `train`."""
+        rows = set(self.updates[update])
+        return [
+            photo for photo in self.train if photo.label in rows and photo.update in (None, update)
+        ]
+
+
+def read_photo(name: str, path: Path) -> Image.Image:
+    """RGB, upright. Raises PhotoUnreadable."""
+    try:
+        data = path.read_bytes()
+    except OSError as damage:
+        raise PhotoUnreadable(name, str(damage)) from damage
+    return decoded(name, data)
+
+
+def filed(name: str, path: Path, label: int, group: str) -> Photo:
+    """A photo that is a file of its own."""
+    return Photo(name, label, group, partial(read_photo, name, path))
+
+
+def refuse_empty(
+    name: str, split: str, labels: Sequence[str], photos: Sequence[Photo], where: Path
+) -> None:
+    """Raises ClassEmpty, which names every class without a photo."""
+    seen = {photo.label for photo in photos}
+    empty = [label for row, label in enumerate(labels) if row not in seen]
+    if empty:
+        raise ClassEmpty(name, split, empty, where)
 
 
 def decoded(name: str, data: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Reading the annotation files of published sets: what is missing is said, and where it was looked.
+"""Reading the annotation files of published sets: what is not as it should be is said, and where.
 
 Nothing is downloaded: the sets are the reader's own copies, in the layout their authors publish.
 """
@@ -6,34 +6,11 @@ Nothing is downloaded: the sets are the reader's own copies, in the layout their
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-
-class SetMissing(Exception):
-    """A file of a published set is in none of the places where it belongs."""
-
-    def __init__(self, name: str, what: str, looked: Sequence[Path]) -> None:
-        self.name, self.what, self.looked = name, what, tuple(looked)
-        places = "; ".join(str(path) for path in looked)
-        super().__init__(f"{name}: {what} is missing, looked for {places}")
-
-
-class SetMalformed(Exception):
-    """An annotation file is not what its set publishes."""
-
-    def __init__(self, path: Path, where: str, reason: str) -> None:
-        self.path, self.where, self.reason = path, where, reason
-        super().__init__(f"{path}, {where}: {reason}")
-
-
-def find(name: str, what: str, places: Sequence[Path]) -> Path:
-    """The first of `places` that exists. Raises SetMissing, which names them all."""
-    for path in places:
-        if path.exists():
-            return path
-    raise SetMissing(name, what, places)
+from benchmark.datasets.missing import SetMalformed
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing, binary, find, read_lines, text
+from benchmark.datasets.missing import SetMalformed, SetMissing, find
+from benchmark.vqa.annotations import binary, read_lines, text
 from benchmark.vqa.questions import ChoiceQuestion
 
 NAME = "Hateful Memes"

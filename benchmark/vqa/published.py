@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing
+from benchmark.datasets.missing import SetMalformed, SetMissing
 from benchmark.vqa.asking import Replies, Sheet, ask
 from benchmark.vqa.hateful_memes import HATEFUL, load_hateful_memes
 from benchmark.vqa.lab_sets import SIZE_LIMIT

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing, find, read_array, text
+from benchmark.datasets.missing import SetMalformed, SetMissing, find
+from benchmark.vqa.annotations import read_array, text
 from benchmark.vqa.answer_text import normalise_answer
 from benchmark.vqa.questions import OPTIONS, ChoiceQuestion, TooFewLabels, offer
 

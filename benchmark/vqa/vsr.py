@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.vqa.annotations import SetMissing, binary, find, read_lines, text
+from benchmark.datasets.missing import SetMissing, find
+from benchmark.vqa.annotations import binary, read_lines, text
 from benchmark.vqa.questions import ChoiceQuestion
 
 NAME = "VSR"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.datasets.lab import load_lab, load_lab_controls
-from benchmark.datasets.photos import PhotoUnreadable
+from benchmark.datasets.missing import PhotoUnreadable
 from benchmark.lab import LabMissing
 from tests.support.images import photo_bytes
 

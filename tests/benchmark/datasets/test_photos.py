@@ -8,7 +8,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from benchmark.datasets.photos import Photo, PhotoUnreadable, cut_by_group, decoded
+from benchmark.datasets.missing import PhotoUnreadable
+from benchmark.datasets.photos import Photo, cut_by_group, decoded
 from tests.support.images import HOSTILE, encoded, photo, truncated
 
 

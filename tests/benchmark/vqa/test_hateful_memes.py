@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing
+from benchmark.datasets.missing import SetMalformed, SetMissing
 from benchmark.vqa.hateful_memes import HATEFUL, load_hateful_memes
 
 ENTRIES: list[dict[str, Any]] = [

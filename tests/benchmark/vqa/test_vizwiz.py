@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing
+from benchmark.datasets.missing import SetMalformed, SetMissing
 from benchmark.vqa.questions import TooFewLabels
 from benchmark.vqa.vizwiz import as_choices, load_vizwiz
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.vqa.annotations import SetMalformed, SetMissing
+from benchmark.datasets.missing import SetMalformed, SetMissing
 from benchmark.vqa.vsr import by_relation, load_vsr
 
 ENTRIES: list[dict[str, Any]] = [
