@@ -27,7 +27,8 @@ class Photo:
 
     name: unique in its split, such as "00014/00003_00012.ppm" · label: row of `DataSet.labels` ·
     group: track, subject or file; photos of one group never go to two parts · open: reads it, RGB;
-    raises PhotoUnreadable · update: which update teaches it, where several teach the same label.
+    raises PhotoUnreadable · update: the one that it belongs to, where several updates
+    have the same label.
     """
 
     name: str
@@ -54,10 +55,15 @@ class DataSet:
 
     def taught(self, update: int) -> list[Photo]:
         """The training photos of one update, in the order of `train`."""
+        return self._of(self.train, update)
+
+    def asked(self, update: int) -> list[Photo]:
+        """The test photos of what one update teaches, in the order of `test`."""
+        return self._of(self.test, update)
+
+    def _of(self, photos: Sequence[Photo], update: int) -> list[Photo]:
         rows = set(self.updates[update])
-        return [
-            photo for photo in self.train if photo.label in rows and photo.update in (None, update)
-        ]
+        return [photo for photo in photos if photo.label in rows and photo.update in (None, update)]
 
 
 def read_photo(name: str, path: Path) -> Image.Image:
