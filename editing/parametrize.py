@@ -53,8 +53,12 @@ class LowRankPart:
         up = torch.zeros(moved, rank, device=frozen.device)
         self._up = up.requires_grad_()  # [rows, rank]
 
+    def down(self) -> Tensor:
+        """[rank, in], the factor that meets the weight's inputs."""
+        return self._down
+
     def weight(self) -> Tensor:
-        change = self._scale * self._up @ self._down
+        change = self._scale * self._up @ self.down()
         if self._rows is None:
             return self._frozen + change
         return self._frozen.index_add(0, self._rows, change)
@@ -64,7 +68,7 @@ class LowRankPart:
 
     def delta(self) -> Delta:
         rows = None if self._rows is None else self._rows.cpu()
-        down, up = self._down.detach().cpu(), self._up.detach().cpu()
+        down, up = self.down().detach().cpu(), self._up.detach().cpu()
         return LowRank(down=down, up=up, rows=rows, scale=self._scale)
 
 
@@ -110,30 +114,29 @@ class Parametrisation:
 
     def __init__(self, parts: Mapping[str, tuple[Part, float]]) -> None:
         """parts: by weight name, with the peak step size of their numbers."""
-        self._parts = {name: part for name, (part, _) in parts.items()}
-        self._rates = {name: rate for name, (_, rate) in parts.items()}
+        self.parts = dict(parts)
 
     def weights(self) -> dict[str, Tensor]:
         """Every selected weight as edited so far, differentiable in the trainable numbers."""
-        return {name: part.weight() for name, part in self._parts.items()}
+        return {name: part.weight() for name, (part, _) in self.parts.items()}
 
     def groups(self) -> list[tuple[list[Tensor], float]]:
         """(trainable numbers, peak step size), one group a step size."""
         grouped: dict[float, list[Tensor]] = {}
-        for name, part in self._parts.items():
-            grouped.setdefault(self._rates[name], []).extend(part.parameters())
+        for part, rate in self.parts.values():
+            grouped.setdefault(rate, []).extend(part.parameters())
         return [(tensors, rate) for rate, tensors in grouped.items()]
 
     def sizes(self) -> dict[str, int]:
         """How many trainable numbers each weight has, by its name."""
         return {
             name: sum(each.numel() for each in part.parameters())
-            for name, part in self._parts.items()
+            for name, (part, _) in self.parts.items()
         }
 
     def extract(self) -> dict[str, Delta]:
         """The learned change of every selected weight."""
-        return {name: part.delta() for name, part in self._parts.items()}
+        return {name: part.delta() for name, (part, _) in self.parts.items()}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from editing.course import Course, Lessons
 from editing.fewshot import EditTask
 from editing.guard_term import GuardTerm
 from editing.importance import mean_gradients
-from editing.parametrize import Forms, parametrise
+from editing.parametrize import Forms, Parametrisation, parametrise
 from editing.progress import Progress, silent
 from editing.selection import Selection
 from editing.trainer import History, train
@@ -30,10 +30,30 @@ class Subject:
 
     gradients   the task's mean gradients of the weights of these names, computed when it is called;
                 raises VanishingGradient
+    guard       uint8 [G, 3, S, S], images whose features should stay; None: none
+    seed        of the fit
     """
 
     encoder: Encoder
     gradients: Callable[[Sequence[str]], Mapping[str, Tensor]]
+    guard: Tensor | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What trainable numbers begin with.
+
+    subject     what they are to edit
+    frozen      the encoder's weight of this name, fp32 and without gradient
+    pace        factor of the peak step sizes, by the size of the job
+    generator   of whatever starts at random
+    """
+
+    subject: Subject
+    frozen: Callable[[str], Tensor]
+    pace: float
+    generator: torch.Generator
 
 
 class MethodConfig(TrainingConfig, ABC):
@@ -47,6 +67,11 @@ class MethodConfig(TrainingConfig, ABC):
     @abstractmethod
     def forms(self) -> Forms:
         """How it moves, with the peak step sizes of a job of ordinary size."""
+
+    def prepare(self, selection: Selection, start: Start) -> Parametrisation:
+        """What is selected as trainable numbers, all of them at the identity."""
+        forms = self.forms.at_pace(start.pace)
+        return parametrise(start.frozen, selection, forms, generator=start.generator)
 
 
 @dataclass(frozen=True)
@@ -94,10 +119,12 @@ def fit(
     def gradients(names: Sequence[str]) -> Mapping[str, Tensor]:
         return mean_gradients(vision, names, lessons.all, progress=progress)
 
-    selection = config.select(Subject(encoder, gradients))
+    guarded = task.guard_pixels[: config.guard_images]
+    subject = Subject(encoder, gradients, guarded, seed)
+    selection = config.select(subject)
     generator = torch.Generator().manual_seed(seed)
-    forms = config.forms.at_pace(config.rate_for(*lessons.sizes))
-    edited = parametrise(vision.weight, selection, forms, generator=generator)
+    start = Start(subject, vision.weight, config.rate_for(*lessons.sizes), generator)
+    edited = config.prepare(selection, start)
     guard = GuardTerm(encoder, task, config, generator)
     course = Course(vision, lessons, guard, config.augmentation, generator)
     history = train(edited, course, config, progress=progress)

@@ -9,7 +9,7 @@ import torch
 
 from editing.errors import VanishingGradient
 from editing.methods import METHODS, fit
-from editing.parametrize import parametrise
+from editing.methods.fitting import Start, Subject
 from editing.progress import silent
 from editing.vision import VisionFunction
 from encoder.adapter import Adapter, Provenance
@@ -98,7 +98,8 @@ def test_its_features_in_training_are_those_of_the_merged_encoder(layout: str, m
     selection = fit(encoder, task, quick_method(method, epochs=0), seed=0).selection
     vision = VisionFunction(encoder, precision="fp32")
     generator = torch.Generator().manual_seed(1)
-    edited = parametrise(vision.weight, selection, config.forms, generator=generator)
+    subject = Subject(encoder, lambda _: {}, task.guard_pixels)
+    edited = config.prepare(selection, Start(subject, vision.weight, 1.0, generator))
     with torch.no_grad():
         for tensors, _ in edited.groups():
             for tensor in tensors:
