@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.methods import find_method, parse
 from editing.augmentation import Augmentation
 from editing.control import ControlSet
 from editing.fewshot import EditTask
-from editing.methods import LorsuConfig, MethodConfig, parse_config
+from editing.methods import LorsuConfig, MethodConfig
 from encoder.clip import Encoder
 from tests.support.tiny_encoder import EMBEDDING, random_pixels
 
 LABELS = 6  # V
 STILL = Augmentation(crop=1, stretch=0, rotation=0, jitter=0, grayscale=0)
+QUICK_LORSU: dict[str, object] = {"rank": 4, "alpha": 4, "heads": 1, "fc1_learning_rate": 1e-2}
 QUICK: dict[str, object] = {
     "epochs": 20,
     "min_steps": 0,
@@ -59,22 +61,22 @@ def with_earlier(task: EditTask, earlier: list[int]) -> EditTask:
 
 def quick_config(**changes: object) -> LorsuConfig:
     """LoRSU for two-block towers: exact, few steps, nothing random but what a test asks for."""
-    values = {"rank": 4, "alpha": 4, "heads": 1, "fc1_learning_rate": 1e-2}
-    return LorsuConfig.model_validate({**QUICK, **values, **changes})
+    return LorsuConfig.model_validate({**QUICK, **QUICK_LORSU, **changes})
 
 
 def quick_method(method: str, **changes: object) -> MethodConfig:
-    """Any method as `quick_config` has LoRSU, by its name; "lorsu code-parity" too."""
-    if method.startswith("lorsu"):
-        return quick_config(
-            mode="code-parity" if method.endswith("parity") else "strict", **changes
-        )
+    """Any method as `quick_config` has LoRSU, by its name, the benchmark's and "lorsu code-parity"
+    too."""
+    if method == "lorsu code-parity":
+        return quick_config(mode="code-parity", **changes)
     own: dict[str, dict[str, object]] = {
         "full_finetune": {"learning_rate": 3e-3},
         "lora": {"rank": 4, "alpha": 4},
         "spu": {"fc1_learning_rate": 1e-2},
     }
-    return parse_config(method, {**QUICK, **own.get(method, {}), **changes})
+    if issubclass(find_method(method), LorsuConfig):
+        own[method] = QUICK_LORSU
+    return parse(method, {**QUICK, **own.get(method, {}), **changes})
 
 
 def control_set(
