@@ -27,7 +27,7 @@ from encoder.digests import (
     base_digests,
     chain_digest,
     encoder_digest,
-    json_digest,
+    weights_digest,
 )
 from encoder.errors import (
     AdapterForeign,
@@ -192,13 +192,11 @@ class Encoder:
             memo[id(parameter)] = (
                 parameter if changed is None else nn.Parameter(changed, requires_grad=False)
             )
-        text = any(not name.startswith("visual.") for name in weights)
-        return replace(
-            self,
-            model=copy.deepcopy(self.model, memo),
-            chain=chain,
-            text_digest=json_digest([self.text_digest, chain]) if text else self.text_digest,
-        )
+        # By contents: candidates that are called alike must not share text features.
+        text = {name: moved for name, moved in weights.items() if not name.startswith("visual.")}
+        digest = weights_digest(self.text_digest, text) if text else self.text_digest
+        model = copy.deepcopy(self.model, memo)
+        return replace(self, model=model, chain=chain, text_digest=digest)
 
     @cached_property
     def _parameters(self) -> dict[str, nn.Parameter]:

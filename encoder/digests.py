@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,7 +31,7 @@ def json_digest(facts: Any) -> str:
 
 def base_digests(model: nn.Module, tower: Tower, preprocessing: Preprocessing) -> tuple[str, str]:
     """Digest of the whole base encoder, and of its text side alone."""
-    lines = _state_lines(model)
+    lines = _lines(model.state_dict())
     traceless = {
         "heads": [block.heads for block in tower.blocks],
         "quick_gelu": any(isinstance(module, QuickGELU) for module in model.modules()),
@@ -57,8 +58,13 @@ def encoder_digest(base: str, chain: str, preprocessing: Preprocessing) -> str:
     return json_digest([base, chain, preprocessing.to_json()])
 
 
-def _state_lines(model: nn.Module) -> list[list[Any]]:
-    entries = sorted(model.state_dict().items())
+def weights_digest(beneath: str, weights: Mapping[str, Tensor]) -> str:
+    """Names what `beneath` names with these weights in the place of its own."""
+    return json_digest([beneath, _lines(weights)])
+
+
+def _lines(weights: Mapping[str, Tensor]) -> list[list[Any]]:
+    entries = sorted(weights.items())
     with ThreadPoolExecutor(_WORKERS) as pool:
         sums = list(pool.map(_tensor_digest, (tensor for _, tensor in entries)))
     return [

@@ -104,9 +104,9 @@ class TokenizerUnavailable(LoadError):
 
 
 class UnknownTowerLayout(EncoderError):
-    def __init__(self, layout: str, reason: str) -> None:
-        super().__init__(f"vision tower {layout!r} is not supported: {reason}")
-        self.layout, self.reason = layout, reason
+    def __init__(self, layout: str, reason: str, tower: str = "vision") -> None:
+        super().__init__(f"{tower} tower {layout!r} is not supported: {reason}")
+        self.layout, self.reason, self.tower = layout, reason, tower
 
 
 class OutOfMemory(EncoderError):

@@ -1,12 +1,14 @@
-"""One view over the vision towers that open_clip can build, so that nothing else cares.
+"""One view over the towers that open_clip can build, so that nothing else cares.
 
-Three layouts are known, told apart by their parameter names:
+Three layouts of vision towers are known, told apart by their parameter names:
 - open_clip's own: `attn.in_proj_weight` (q, k, v stacked), `mlp.c_fc` (ViT-L-14);
 - timm fused: `attn.qkv` (q, k, v stacked), `mlp.fc1` (EVA01-g-14, SigLIP);
 - timm split: `attn.q_proj`, `attn.k_proj`, `attn.v_proj`; `mlp.fc1`, or SwiGLU's `fc1_g` and
   `fc1_x` (EVA02-B-16, EVA02-L-14). EVA02-E-14 is of the fused layout.
 Surprises: EVA's fused attention has separate `q_bias` and `v_bias` and no k bias. SigLIP has no
 projection after its attention pool. open_clip's `visual.proj` is [width, E], a Linear's [E, width].
+Of text towers only open_clip's own is known. CLIP holds its parts itself, beside `visual`
+(`transformer.…`); every other model has it as `text`.
 
 All names are relative to the whole model (`visual.…`).
 Legend: H heads, d head width, D = H * d, I inputs of a projection.
@@ -18,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from open_clip.model import CLIP
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from encoder.errors import UnknownTowerLayout
@@ -36,6 +40,14 @@ _ATTENTION_BIASES = (
 )
 _FC1 = ("mlp.c_fc", "mlp.fc1", "mlp.fc1_g", "mlp.fc1_x")
 _PROJECTIONS = ("visual.proj", "visual.head.proj.weight", "visual.trunk.head.weight")
+_TEXT_PROJECTIONS = ("text_projection", "text_projection.weight")
+_CLIPS_TEXT = (
+    "positional_embedding",
+    "token_embedding.",
+    "transformer.",
+    "ln_final.",
+    "text_projection",
+)
 
 
 @dataclass(frozen=True)
@@ -80,11 +92,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Tower:
-    """The vision tower's blocks, from pixels to features, and its last projection if it has one."""
+    """A tower's blocks, from pixels or words to features, and its last projection if it has one."""
 
     layout: str
     blocks: tuple[Block, ...]
     projection: str | None
+    weights: tuple[str, ...]  # all of its parameters, in the model's order
 
 
 def view_tower(model: nn.Module) -> Tower:
@@ -93,8 +106,33 @@ def view_tower(model: nn.Module) -> Tower:
     Raises UnknownTowerLayout for a tower without the parts above (ResNet, ConvNeXt, …).
     """
     layout = _layout_name(model)
+    return _view(model, layout, _blocks_path(model, layout), _PROJECTIONS, ("visual.",))
+
+
+def view_text_tower(model: nn.Module) -> Tower:
+    """View the text tower of an open_clip model; works on the meta device. What scales and shifts
+    logits belongs to neither tower.
+
+    Raises UnknownTowerLayout for a tower that is not open_clip's own (a transformers model, …).
+    """
+    text = getattr(model, "text", None)
+    own: tuple[str, ...] = _CLIPS_TEXT
+    if isinstance(model, CLIP):
+        prefix = ""
+    elif isinstance(text, TextTransformer):
+        prefix, own = "text.", ("text.",)
+    else:
+        layout = type(model if text is None else text).__name__
+        raise UnknownTowerLayout(layout, "it is not open_clip's own", tower="text")
+    projections = [prefix + name for name in _TEXT_PROJECTIONS]
+    return _view(model, "TextTransformer", f"{prefix}transformer.resblocks", projections, own)
+
+
+def _view(
+    model: nn.Module, layout: str, path: str, projections: Sequence[str], own: tuple[str, ...]
+) -> Tower:
+    """`own` is what the names of the tower's parameters begin with."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    path = _blocks_path(model, layout)
     modules = model.get_submodule(path)
     if not isinstance(modules, nn.ModuleList | nn.Sequential) or not len(modules):
         raise UnknownTowerLayout(layout, f"{path} is not a list of blocks")
@@ -102,8 +140,8 @@ def view_tower(model: nn.Module) -> Tower:
         _view_block(index, f"{path}.{index}.", module, shapes, layout)
         for index, module in enumerate(modules)
     )
-    projection = next((name for name in _PROJECTIONS if name in shapes), None)
-    return Tower(layout, blocks, projection)
+    projection = next((name for name in projections if name in shapes), None)
+    return Tower(layout, blocks, projection, tuple(n for n in shapes if n.startswith(own)))
 
 
 def _layout_name(model: nn.Module) -> str:

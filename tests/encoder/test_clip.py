@@ -192,6 +192,18 @@ def test_the_text_digest_changes_with_the_text_side_only() -> None:
     assert not torch.allclose(changed.embed_texts(["a"]), base.embed_texts(["a"]), atol=1e-3)
 
 
+def test_the_text_digest_tells_changes_apart_by_their_contents() -> None:
+    base = tiny_encoder()
+    one, other, again = (
+        base.merged_deltas({"text_projection": Dense(size * torch.eye(16))}, label="candidate")
+        for size in (1.0, 2.0, 1.0)
+    )
+    assert one.text_digest != other.text_digest
+    assert one.text_digest == again.text_digest
+    seen = one.merged_deltas(adapter(base).deltas, label="vision")
+    assert seen.text_digest == one.text_digest
+
+
 def test_a_change_of_the_logit_scale_is_seen() -> None:
     base = tiny_encoder()
     louder = base.merged_deltas({"logit_scale": Dense(torch.tensor(1.0))}, label="louder")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from encoder.errors import UnknownTowerLayout
-from encoder.tower import Block, view_tower
+from encoder.tower import Block, view_text_tower, view_tower
 from tests.support.tiny_encoder import LAYOUTS, SIDE, tiny_model
 
 
@@ -181,3 +181,47 @@ def test_a_head_that_does_not_exist_is_refused() -> None:
     block = Block(0, 2, 4, ("w",), (), ("f",), ())
     with pytest.raises(IndexError, match=r"heads 0\.\.1"):
         block.head_rows([2])
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "heads", "prefix", "projection"),
+    [
+        ("ViT-L-14", 12, 12, "", "text_projection"),
+        ("ViT-B-16-SigLIP", 12, 12, "text.", "text.text_projection.weight"),
+        ("EVA02-B-16", 12, 8, "text.", "text.text_projection"),
+        ("coca_ViT-B-32", 12, 8, "text.", "text.text_projection"),
+    ],
+)
+def test_text_towers_of_real_architectures_are_viewed(
+    name: str, blocks: int, heads: int, prefix: str, projection: str
+) -> None:
+    model = meta_model(name)
+    tower = view_text_tower(model)
+    first = tower.blocks[0]
+    path = f"{prefix}transformer.resblocks.0."
+    assert (len(tower.blocks), first.heads, tower.projection) == (blocks, heads, projection)
+    assert first.attention == (f"{path}attn.in_proj_weight",)
+    assert first.fc1 == (f"{path}mlp.c_fc.weight",)
+    assert {f"{prefix}token_embedding.weight", f"{prefix}positional_embedding"} <= set(
+        tower.weights
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_both_towers_are_the_model_without_what_scales_and_shifts_logits(layout: str) -> None:
+    model = tiny_model(layout)
+    vision, text = view_tower(model).weights, view_text_tower(model).weights
+    rest = {name for name, _ in model.named_parameters()} - {*vision, *text}
+    assert not set(vision) & set(text)
+    assert rest == ({"logit_scale", "logit_bias"} if layout == "siglip" else {"logit_scale"})
+    assert all(name.startswith("visual.") for name in vision)
+
+
+def test_a_text_tower_of_another_kind_is_refused_by_name() -> None:
+    model = tiny_model("siglip")
+    model.text = nn.Linear(2, 2)
+    with pytest.raises(UnknownTowerLayout, match="text tower 'Linear'") as caught:
+        view_text_tower(model)
+    assert (caught.value.tower, caught.value.layout) == ("text", "Linear")
+    with pytest.raises(UnknownTowerLayout, match="text tower"):
+        view_text_tower(nn.Linear(2, 2))
