@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editing.errors import InvalidTask
 from editing.paired_test import flip_p_value, loss_p_value
+from encoder.prompts import Prompt
 
 
 class Judged(Protocol):
@@ -44,13 +45,14 @@ class ControlSet:
 
     pixels         uint8 [M, 3, S, S]
     targets        long [M], the right label's row or -1 where it is unknown; None: all unknown
-    text_features  fp32 [C, E], unit rows
+    text_features  fp32 [C, E], unit rows, of the base encoder
     budget         points of accuracy that the labelled images may lose, 0 to 100
     seen           bool [M], True for images that this edit's guard term trained on; None: none
     base_features  fp32 [M, E], the base encoder's unit features, where the caller keeps them;
                    None: the gate computes them
     flip_budget    percent of answers to images without a label that may differ from the base
                    encoder's own; None: as many percent as `budget` has points
+    prompts        C, what `text_features` are made from; needed to judge a moved text tower
     """
 
     name: str
@@ -61,6 +63,7 @@ class ControlSet:
     seen: Tensor | None = None
     base_features: Tensor | None = None
     flip_budget: float | None = None
+    prompts: tuple[Prompt, ...] | None = None
 
     kind = "classification"
 
@@ -73,6 +76,8 @@ class ControlSet:
             if each is not None and each.shape[0] != count:
                 reason = f"control set {self.name!r} has {count} images, not {each.shape[0]}"
                 raise InvalidTask(reason)
+        if self.prompts is not None and len(self.prompts) != self.text_features.shape[0]:
+            raise InvalidTask(f"control set {self.name!r} has {len(self.prompts)} prompts")
 
     @property
     def rows(self) -> Tensor:
@@ -86,9 +91,11 @@ class ControlSet:
         """bool [M]."""
         return self.rows >= 0
 
-    def answers(self, features: Tensor) -> Tensor:
-        """long [M]: the label each image is given, from unit features [M, E]."""
-        return (features @ self.text_features.T).argmax(dim=1)
+    def answers(self, features: Tensor, texts: Tensor | None = None) -> Tensor:
+        """long [M]: the label each image is given, from unit features [M, E] of the images and
+        [C, E] of the labels; the base encoder's without any."""
+        labels = self.text_features if texts is None else texts
+        return (features @ labels.T).argmax(dim=1)
 
 
 @dataclass(frozen=True)

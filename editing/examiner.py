@@ -1,6 +1,6 @@
 """Asks several encoders the same things: corrections, images of control sets, control questions.
 
-Legend: N corrections, M images of a control set, E embedding width.
+Legend: N corrections, M images of a control set, C its labels, E embedding width.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from editing.control import ControlChange, ControlSet, compare
 from editing.control_images import ControlImages
 from editing.fewshot import EditTask
+from editing.judged_texts import Embedded, JudgedTexts
 from editing.progress import Progress
 from editing.question_control import QuestionControl
 from editing.questions import AskedCorrections
@@ -44,12 +45,14 @@ class Examiner:
     def __init__(
         self,
         base: Encoder,
+        start: Encoder,
         controls: Sequence[ControlSet],
         questions: Sequence[QuestionControl],
         *,
         significance: float,
         progress: Progress,
     ) -> None:
+        """`start` is the encoder that was edited."""
         self._questions = questions
         self._images = ControlImages(controls)
         self._significance = significance
@@ -57,14 +60,16 @@ class Examiner:
         self._step = 0
         self._steps = 0
         self._base_encoder = base
+        self._start = start
+        self._texts = JudgedTexts(self._tell)
         self._base = self._base_features(base)
-        rows = zip(self._images.sets, self._base, strict=True)
-        self._before = [control.answers(features) for control, features in rows]
+        self._before = self._control_answers(self._base)
 
     def answers(self, encoder: Encoder, task: EditTask, asked: AskedCorrections | None) -> Answers:
         """Of all corrections; those that are `asked` are right where the model's answer is."""
         features = self._embed(encoder, torch.split(task.pixels, CHUNK), len(task))
-        scores = features @ task.text_features.T
+        texts = self._texts.of(encoder, task.text_features, self._start, task.prompts)
+        scores = features @ texts.T
         rows = scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
         right = rows == task.targets
         if asked is None:
@@ -80,30 +85,42 @@ class Examiner:
             for each in self._questions
         )
 
-    def changes(self, features: Sequence[Tensor]) -> tuple[ControlChange, ...]:
-        """What a candidate with these features (fp32 [M, E] a set) does to each control set."""
-        rows = zip(self._images.sets, self._before, features, strict=True)
+    def changes(self, features: Sequence[Embedded]) -> tuple[ControlChange, ...]:
+        """What a candidate with these features does to each control set."""
+        rows = zip(self._images.sets, self._before, self._control_answers(features), strict=True)
         return tuple(
-            compare(control, before, control.answers(features), significance=self._significance)
-            for control, before, features in rows
+            compare(control, before, after, significance=self._significance)
+            for control, before, after in rows
         )
 
-    def features_before(self, start: Encoder) -> list[Tensor]:
-        """fp32 [M, E] for every control set, of the encoder that was edited."""
-        return self._base if start is self._base_encoder else self.features(start)
+    def features_before(self) -> list[Embedded]:
+        """Of every control set, as the encoder that was edited has it."""
+        return self._base if self._start is self._base_encoder else self.features(self._start)
 
-    def _base_features(self, base: Encoder) -> list[Tensor]:
-        """fp32 [M, E] for every control set, from the caller where it has them."""
+    def _control_answers(self, features: Sequence[Embedded]) -> list[Tensor]:
+        """long [M] for every control set."""
+        rows = zip(self._images.sets, features, strict=True)
+        return [control.answers(each.images, each.texts) for control, each in rows]
+
+    def _base_features(self, base: Encoder) -> list[Embedded]:
+        """Of every control set, from the caller where it has them."""
         cached = [control.base_features for control in self._images.sets]
         known = [features for features in cached if features is not None]
-        return known if len(known) == len(cached) else self.features(base)
+        if len(known) < len(cached):
+            return self.features(base)
+        rows = zip(known, self._images.sets, strict=True)
+        return [Embedded(features, control.text_features) for features, control in rows]
 
-    def features(self, encoder: Encoder) -> list[Tensor]:
-        """fp32 [M, E] for every control set."""
-        if not self._images.sets:
+    def features(self, encoder: Encoder) -> list[Embedded]:
+        """Of every control set; texts are the encoder's own. Raises what `JudgedTexts.of` does."""
+        sets = self._images.sets
+        if not sets:
             return []
+        base = self._base_encoder
         chunks = self._images.chunks(CHUNK)
-        return self._images.of_each_set(self._embed(encoder, chunks, len(self._images)))
+        images = self._images.of_each_set(self._embed(encoder, chunks, len(self._images)))
+        texts = [self._texts.of(encoder, each.text_features, base, each.prompts) for each in sets]
+        return [Embedded(*each) for each in zip(images, texts, strict=True)]
 
     def _embed(self, encoder: Encoder, chunks: Iterable[Tensor], images: int) -> Tensor:
         """fp32 [images, E] on the CPU, for uint8 [images, 3, S, S] in chunks."""

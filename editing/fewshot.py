@@ -16,6 +16,7 @@ from torch import Tensor
 from editing.answer_task import AnswerTask
 from editing.errors import InvalidTask, NoImages
 from editing.training_config import TrainingConfig
+from encoder.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,13 @@ class EditTask:
     pixels          uint8 [N, 3, S, S]
     targets         long [N], the right label's row of `text_features`
     allowed         bool [N, V], which labels each image could have been given; its own included
-    text_features   fp32 [V, E], unit rows, frozen
+    text_features   fp32 [V, E], unit rows, of the encoder that is edited
     new             bool [N], True for this job's corrections, False for earlier ones
     guard_pixels    uint8 [G, 3, S, S], images whose features should stay as they are; G may be 0
     guard_features  fp32 [G, E], the *base* encoder's unit features of them. None: the features of
                     the encoder that is edited, which is the same thing only on the base itself
     answers         questions to answer rightly, beside the corrections or instead: N may then be 0
+    prompts         V, what `text_features` are made from; needed where a text tower moves or moved
     """
 
     pixels: Tensor
@@ -41,6 +43,7 @@ class EditTask:
     guard_pixels: Tensor
     guard_features: Tensor | None = None
     answers: AnswerTask | None = None
+    prompts: tuple[Prompt, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raises NoImages, InvalidTask."""
@@ -57,6 +60,8 @@ class EditTask:
             raise InvalidTask(f"a target lies outside the {labels} labels")
         if not bool(self.allowed.gather(1, self.targets[:, None]).all()):
             raise InvalidTask("a correction's own label is not among its allowed labels")
+        if self.prompts is not None and len(self.prompts) != labels:
+            raise InvalidTask(f"{len(self.prompts)} prompts for {labels} labels")
         features = self.guard_features
         if features is not None and features.shape[0] != self.guard_pixels.shape[0]:
             raise InvalidTask(f"{features.shape[0]} features for the guard images")

@@ -118,13 +118,16 @@ def judge(
     `make_candidate(strength)` builds `start`, the encoder that was edited (the base, or the parent
     of a stacked edit), with the edit at that strength. `task` may hold more earlier corrections
     than were fitted: all of them are asked; `asked` are those of which the model's own answers
-    count. Raises what progress and `Questions.answers` raise.
+    count. An encoder whose text tower moved is asked with its own text features; `task` and
+    `controls` then need their prompts.
+
+    Raises what progress and `Questions.answers` raise; InvalidTask without those prompts.
     """
     examiner = Examiner(
-        base, controls, questions, significance=config.significance, progress=progress
+        base, start, controls, questions, significance=config.significance, progress=progress
     )
     before = examiner.answers(parent, task, asked)
-    strength, candidate, changes = strongest(start, make_candidate, examiner, config.strength_steps)
+    strength, candidate, changes = strongest(make_candidate, examiner, config.strength_steps)
     after = examiner.answers(candidate, task, asked)
     new = _tally(before, after, task.new)
     earlier = _tally(before, after, ~task.new)

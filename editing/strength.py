@@ -1,23 +1,20 @@
 """The largest strength of an edit that keeps every budget.
 
 `start` + a · edit for a from 0 to 1 (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592).
-
-Legend: M images of a control set, E embedding width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
-
 from editing.control import ControlChange
 from editing.examiner import Examiner
+from editing.judged_texts import Embedded
 from encoder.clip import Encoder
 
 
 def strongest(
-    start: Encoder, make_candidate: Callable[[float], Encoder], examiner: Examiner, steps: int
+    make_candidate: Callable[[float], Encoder], examiner: Examiner, steps: int
 ) -> tuple[float, Encoder, tuple[ControlChange, ...]]:
     """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
     With it the encoder and what it does to every control.
@@ -36,7 +33,7 @@ def strongest(
         return best
     likely: list[int] = []
     if not _all_within(changes):
-        likely = _likely(examiner, examiner.features_before(start), features, steps)
+        likely = _likely(examiner, examiner.features_before(), features, steps)
     kept, broken = 0, steps
     while broken - kept > 1:
         probe = _probe(kept, broken, likely)
@@ -52,11 +49,11 @@ def strongest(
 
 
 def _likely(
-    examiner: Examiner, start: Sequence[Tensor], full: Sequence[Tensor], steps: int
+    examiner: Examiner, start: Sequence[Embedded], full: Sequence[Embedded], steps: int
 ) -> list[int]:
     """The strengths, in steps and ascending, at which blended features keep every budget."""
     blended = (
-        (step, [a.lerp(b, step / steps) for a, b in zip(start, full, strict=True)])
+        (step, [a.towards(b, step / steps) for a, b in zip(start, full, strict=True)])
         for step in range(1, steps)
     )
     return [step for step, features in blended if _all_within(examiner.changes(features))]

@@ -21,6 +21,7 @@ __all__ = [
     "ZeroShotClassifier",
     "build_classifier",
     "check_templates",
+    "label_texts",
 ]
 
 SLOT = "{}"
@@ -100,9 +101,14 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def label_texts(label: str, templates: Sequence[str]) -> list[str]:
+    """What the text tower reads of a label, one text a template."""
+    return [template.replace(SLOT, label) for template in templates]
+
+
 def _label_features(encoder: Encoder, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
     """Unit mean over templates of unit features, fp32 [len(labels), E]."""
-    prompts = [template.replace(SLOT, label) for label in labels for template in templates]
+    prompts = [text for label in labels for text in label_texts(label, templates)]
     features = encoder.embed_texts(prompts)
     grouped = features.reshape(len(labels), len(templates), features.shape[-1])
     return functional.normalize(grouped.mean(dim=1), dim=-1)

@@ -19,11 +19,11 @@ from editing.fewshot import choose_guard
 from editing.progress import Progress, silent
 from encoder.classifier import DEFAULT_TEMPLATES, TextFeatureCache
 from encoder.clip import Encoder
+from encoder.prompts import Prompt, prompt_features
 from worker.errors import ControlLabelUnknown
 from worker.everyday import Everyday
 from worker.photographs import bundled_photographs
 from worker.stored_images import ImageReader, Wanted
-from worker.vocabulary import text_features
 
 BUNDLED = "bundled photographs"
 CHUNK = 32
@@ -34,6 +34,8 @@ IMAGES_AT_MOST = 2000
 
 Known = tuple[Tensor, Tensor]
 """One image: uint8 [3, S, S], and the base encoder's features, fp32 [E]."""
+Texts = tuple[tuple[Prompt, ...], Tensor]
+"""C labels under their templates, and the base encoder's features of them, fp32 [C, E]."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class ControlLoader:
             plan.name,
             [self._kept[sha256] for sha256, _ in plan.images],
             targets,
-            self._text(plan.labels, plan.templates),
+            *self._texts(plan.labels, plan.templates),
             self.budgets.of_set(plan.budget, labelled=targets is not None),
         )
 
@@ -152,8 +154,8 @@ class ControlLoader:
                 progress("waiting", len(known), len(pixels), None)
                 known += self._know(chunk)
             self._bundled = known
-        text = self._text(self.everyday.labels, self.everyday.templates)
-        return _control_set(BUNDLED, self._bundled, None, text, self.budgets)
+        texts = self._texts(self.everyday.labels, self.everyday.templates)
+        return _control_set(BUNDLED, self._bundled, None, *texts, self.budgets)
 
     def _know(self, pixels: Tensor) -> list[Known]:
         features = self.base.embed_images(pixels).cpu()
@@ -166,15 +168,16 @@ class ControlLoader:
         if plans:
             self._bundled = []
 
-    def _text(self, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
-        prompts = [(label, tuple(templates) or tuple(DEFAULT_TEMPLATES)) for label in labels]
-        return text_features(self.base, prompts, self.text_cache)
+    def _texts(self, labels: Sequence[str], templates: Sequence[str]) -> Texts:
+        prompts = tuple((label, tuple(templates) or DEFAULT_TEMPLATES) for label in labels)
+        return prompts, prompt_features(self.base, prompts, self.text_cache)
 
 
 def _control_set(
     name: str,
     known: Sequence[Known],
     targets: Tensor | None,
+    prompts: tuple[Prompt, ...],
     text: Tensor,
     budgets: Budgets,
 ) -> ControlSet:
@@ -183,6 +186,7 @@ def _control_set(
         pixels=torch.stack([pixels for pixels, _ in known]),
         targets=targets,
         text_features=text,
+        prompts=prompts,
         budget=budgets.forgetting,
         flip_budget=budgets.flips,
         base_features=torch.stack([features for _, features in known]),

@@ -87,12 +87,13 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
     questions = workshop.questions.load(
         facts.questions, guarded=controls.guarded, progress=attempt.progress
     )
-    training = _training_set(attempt, plan, facts, controls)
+    start = live if plan.stacked else workshop.base
+    training = _training_set(attempt, plan, start, facts, controls)
     attempt.progress("waiting", 1, 1, None)
     bench = Bench(
         base=workshop.base,
         parent=live,
-        start=live if plan.stacked else workshop.base,
+        start=start,
         plan=plan,
         training=training,
         controls=controls,
@@ -105,12 +106,12 @@ def _fit_and_judge(attempt: Attempt, facts: Facts, plan: TrainingPlan, live: Enc
 
 
 def _training_set(
-    attempt: Attempt, plan: TrainingPlan, facts: Facts, controls: Controls
+    attempt: Attempt, plan: TrainingPlan, start: Encoder, facts: Facts, controls: Controls
 ) -> TrainingSet:
     workshop = attempt.workshop
     teaching = Teaching.of(attempt.config, attempt.job.config)
     try:
-        return workshop.training_sets.build(plan, facts.label_sets, controls, teaching)
+        return workshop.training_sets.build(plan, start, facts.label_sets, controls, teaching)
     except ImageUnreadable as error:
         if is_forgotten(workshop.engine, error.image_sha256):
             raise CorrectionsChanged(error.image_sha256) from error

@@ -134,8 +134,6 @@ def _assemble(
         base=base,
         controls=ControlLoader(base, reader, cache, everyday, budgets),
         questions=QuestionLoader(model, reader, budgets),
-        training_sets=TrainingSetBuilder(
-            base, reader, cache, everyday.labels, Asker(model, reader)
-        ),
+        training_sets=TrainingSetBuilder(reader, cache, everyday.labels, Asker(model, reader)),
         stopping=stopping,
     )

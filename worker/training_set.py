@@ -17,12 +17,13 @@ from editing.questions import AskedCorrections
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from encoder.prompts import prompt_features
 from registry.lineage import Learnt
 from registry.tables import Correction, LabelSet
 from worker.asked_corrections import Asker, answers_of
 from worker.control_sets import Controls
 from worker.stored_images import ImageReader, Wanted
-from worker.vocabulary import Vocabulary, join_answers, possible_answers, text_features
+from worker.vocabulary import Vocabulary, join_answers, possible_answers
 
 ASKED_AT_MOST = 2000
 """Earlier corrections that are judged without being fitted; the gate holds their pixels."""
@@ -111,9 +112,8 @@ BY_LABELS = Teaching("caption")
 
 @dataclass(frozen=True)
 class TrainingSetBuilder:
-    """Turns a plan into tensors, for one base encoder."""
+    """Turns a plan into tensors, for the versions of one base encoder."""
 
-    base: Encoder
     reader: ImageReader
     text_cache: TextFeatureCache
     everyday: Sequence[str]
@@ -122,19 +122,23 @@ class TrainingSetBuilder:
     def build(
         self,
         plan: TrainingPlan,
+        start: Encoder,
         label_sets: Mapping[str, LabelSet],
         controls: Controls,
         teaching: Teaching = BY_LABELS,
     ) -> TrainingSet:
-        """Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError, and
-        what `Asker.asked` raises."""
+        """`start` is the encoder that is edited.
+
+        Raises ImageUnreadable, editing.errors.InvalidTask, encoder.errors.ClassifierError, and what
+        `Asker.asked` raises."""
         asked = self.asker.asked(plan.judged, by_likelihood=teaching.model_is_needed)
         vocabulary = join_answers(possible_answers(plan.judged, label_sets, self.everyday))
         judged = EditTask(
             pixels=self._pixels(plan.judged),
             targets=vocabulary.targets,
             allowed=vocabulary.allowed,
-            text_features=text_features(self.base, vocabulary.prompts, self.text_cache),
+            text_features=prompt_features(start, vocabulary.prompts, self.text_cache),
+            prompts=vocabulary.prompts,
             new=torch.arange(len(plan.judged)) < len(plan.new),
             guard_pixels=controls.guard_pixels,
             guard_features=controls.guard_features,

@@ -1,11 +1,11 @@
-"""Between which answers a correction decides, and the text features of these answers.
+"""Between which answers a correction decides.
 
 A row of the vocabulary is a label *under certain prompt templates*: one label in two label sets
 with other templates is two rows. An image's own possible answers all share their templates, so its
 label never stands against itself. A caption that the answer to a question makes is a prompt of its
 own, and stands against the captions of other answers to this question.
 
-Legend: N corrections, V rows, E embedding width.
+Legend: N corrections, V rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encoder.classifier import DEFAULT_TEMPLATES, TextFeatureCache, build_classifier
-from encoder.clip import Encoder
+from encoder.classifier import DEFAULT_TEMPLATES
+from encoder.prompts import Prompt, Templates
 from registry.captions import implied_caption
 from registry.tables import Correction, LabelSet
 
-Templates = tuple[str, ...]
-Prompt = tuple[str, Templates]
 AS_IT_IS = ("{}",)
 
 
@@ -145,19 +143,3 @@ def join_answers(answers: Sequence[Answers]) -> Vocabulary:
     for index, each in enumerate(answers):
         allowed[index, [rows[label, each.templates] for label in each.labels]] = True
     return Vocabulary(tuple(rows), targets.long(), allowed)
-
-
-def text_features(encoder: Encoder, prompts: Sequence[Prompt], cache: TextFeatureCache) -> Tensor:
-    """Unit rows fp32 [V, E] of a vocabulary's prompts, on the CPU as all that the gate compares.
-
-    Raises encoder.errors.ClassifierError.
-    """
-    by_templates: dict[Templates, list[int]] = {}
-    for row, (_, templates) in enumerate(prompts):
-        by_templates.setdefault(templates, []).append(row)
-    found: dict[int, Tensor] = {}
-    for templates, rows in by_templates.items():
-        labels = [prompts[row][0] for row in rows]
-        classifier = build_classifier(encoder, labels, templates, cache)
-        found.update(zip(rows, classifier.features, strict=True))
-    return torch.stack([found[row] for row in range(len(prompts))]).cpu()

@@ -11,11 +11,13 @@ import torch
 
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
+from encoder.deltas import Dense
+from encoder.prompts import prompt_features
 from registry.artifacts import ArtifactStore
 from registry.lineage import Learnt
 from registry.tables import Correction
 from tests.support.running_worker import COLOURS, EVERYDAY, picture
-from tests.support.tiny_encoder import tiny_encoder
+from tests.support.tiny_encoder import EMBEDDING, tiny_encoder
 from worker.asked_corrections import Asker
 from worker.control_sets import Budgets, ControlLoader, ControlPlan, plan_images
 from worker.language_model import LanguageModel
@@ -122,8 +124,8 @@ def test_the_task_guards_half_of_each_control_set(tmp_path: Path) -> None:
     correction = Correction(id="one", label="apple", image_sha256=next(iter(stored["colours"])))
     fitted = TrainingPlan((correction,), (), (), stacked=False)
     asker = Asker(LanguageModel(base, None, "cpu", "fp32"), reader)
-    builder = TrainingSetBuilder(base, reader, cache, EVERYDAY.labels, asker)
-    built = builder.build(fitted, {}, controls)
+    builder = TrainingSetBuilder(reader, cache, EVERYDAY.labels, asker)
+    built = builder.build(fitted, base, {}, controls)
 
     everything = reader.read([Wanted(sha, name) for name in stored for sha in sorted(stored[name])])
     seen = torch.cat([each.seen for each in controls.sets if each.seen is not None])
@@ -133,3 +135,16 @@ def test_the_task_guards_half_of_each_control_set(tmp_path: Path) -> None:
         assert torch.equal(task.guard_pixels, everything[rows])
         assert task.guard_features is not None
         torch.testing.assert_close(task.guard_features, base.embed_images(everything[rows]))
+    for prompts, texts in (
+        (built.task.prompts, built.task.text_features),
+        *((each.prompts, each.text_features) for each in controls.sets),
+    ):
+        assert prompts is not None
+        torch.testing.assert_close(prompt_features(base, prompts, TextFeatureCache(100)), texts)
+
+    moved = base.merged_deltas({"text_projection": Dense(torch.eye(EMBEDDING))}, label="moved")
+    anew = builder.build(fitted, moved, {}, controls)
+    assert anew.task.prompts is not None
+    expected = prompt_features(moved, anew.task.prompts, TextFeatureCache(100))
+    torch.testing.assert_close(anew.task.text_features, expected)
+    assert not torch.allclose(anew.task.text_features, built.task.text_features, atol=1e-3)
