@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from editing.errors import EditCancelled, LossDiverged
 from editing.fewshot import EditTask
@@ -17,6 +21,50 @@ def drift(encoder: Encoder, fitted: Fit, task: EditTask) -> float:
     """Mean squared distance of the guard images' features from where they were."""
     edited = encoder.merged_deltas(fitted.deltas, label="edited").embed_images(task.guard_pixels)
     return float((edited - encoder.embed_images(task.guard_pixels)).square().sum(1).mean())
+
+
+@pytest.fixture
+def taken() -> Iterator[list[dict[float, float]]]:
+    """Step sizes that an optimizer really used, by the peaks of their groups, step by step."""
+    seen: list[dict[float, float]] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        assert type(optimizer) is torch.optim.Adam
+        assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
+        seen.append({group["peak"]: group["lr"] for group in optimizer.param_groups})
+
+    handle = register_optimizer_step_pre_hook(look)
+    yield seen
+    handle.remove()
+
+
+def test_every_step_of_every_round_has_its_step_size(taken: list[dict[float, float]]) -> None:
+    """Ten steps: two of warm-up, eight of half a cosine; then the same, three times as large."""
+    config = quick_config(
+        epochs=1, min_steps=10, batch_size=2, rounds=3, growth=3, small_job_rate=0.25,
+        warmup_fraction=0.2, learning_rate=4e-7, fc1_learning_rate=8e-7, stop_margin=100,
+    )  # fmt: skip
+    fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    falling = [math.cos(math.pi * step / 16) ** 2 for step in range(8)]
+    factors = [grown * each for grown in (1, 3, 9) for each in (0.5, 1, *falling)]
+    expected = [{peak: peak * factor for peak in (1e-7, 2e-7)} for factor in factors]
+    assert len(taken) == 30
+    for found, wanted in zip(taken, expected, strict=True):
+        assert found == pytest.approx(wanted)
+
+
+def test_an_early_stop_really_takes_smaller_and_smaller_steps(
+    taken: list[dict[float, float]],
+) -> None:
+    config = quick_config(epochs=300, stop_margin=1, warmup_fraction=0.01, landing=0.04)
+    fitted = fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    assert fitted.history.stopped_early
+    assert len(taken) == fitted.history.steps
+    reached, landing = len(taken) - 13, 12  # the step that reached the margin, and 0.04 of 300
+    top = config.learning_rate * math.cos(math.pi * (reached - 3) / 2 / 297) ** 2
+    sizes = [step[config.learning_rate] for step in taken[reached:]]
+    fading = [math.cos(math.pi * step / 2 / (landing + 1)) ** 2 for step in range(landing + 1)]
+    assert sizes == pytest.approx([top * part for part in fading])
 
 
 def test_step_size_rises_then_falls_as_a_cosine() -> None:
