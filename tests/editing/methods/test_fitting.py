@@ -19,6 +19,7 @@ from tests.support.tiny_encoder import LAYOUTS, random_pixels, state_bytes, tiny
 
 EVERY_METHOD = pytest.mark.parametrize("method", [*METHODS, "lorsu code-parity"])
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
+SINGLE_CLASS = pytest.mark.parametrize("targets", [[3], [3] * 6], ids=["one image", "one class"])
 TARGETS = [0, 1, 2, 3, 4, 0, 1, 2]
 
 
@@ -133,6 +134,32 @@ def test_the_loss_falls_and_corrections_become_right(layout: str, method: str) -
     edited = encoder.merged_deltas(fitted.deltas, label="edited")
     answers = (edited.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
     assert torch.equal(answers, task.targets)
+
+
+@EVERY_METHOD
+@SINGLE_CLASS
+def test_a_job_of_a_single_class_works(method: str, targets: list[int]) -> None:
+    encoder, task = tiny_encoder(), edit_task(targets)
+    fitted = fit(encoder, task, quick_method(method, epochs=60), seed=0)
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    answers = (edited.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    assert torch.equal(answers, task.targets)
+
+
+@EVERY_METHOD
+@SINGLE_CLASS
+def test_the_contrastive_loss_refuses_a_job_of_a_single_class(
+    method: str, targets: list[int]
+) -> None:
+    with pytest.raises(VanishingGradient, match="contrastive"):
+        fit(tiny_encoder(), edit_task(targets), quick_method(method, loss="contrastive"), seed=0)
+
+
+@EVERY_METHOD
+def test_the_contrastive_loss_trains_a_job_of_several_classes(method: str) -> None:
+    config = quick_method(method, loss="contrastive", batch_size=4, epochs=60)
+    fitted = fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    assert fitted.history.losses[-1] < 0.5 * fitted.history.losses[0]
 
 
 @EVERY_METHOD
