@@ -133,6 +133,7 @@ def test_the_codes_lorsu_on_the_large_tower(large: Encoder) -> None:
 
 def test_the_papers_lorsu_on_the_giant_tower(giant: Encoder) -> None:
     counts = trained_numbers(giant, LorsuConfig(rank=32, heads=2, fc1_fraction=0.05), authors=True)
+    assert counts == {REST: 7_208_960, FC1: 17_301_480, PROJECTION: 0}
     assert round(sum(counts.values()) / 1e6, 1) == 24.5
 
 
