@@ -94,6 +94,14 @@ ROWS: tuple[Row, ...] = (
         "likelihood",
     ),
     Row(
+        "full-finetune-refit",
+        "F-FT, likelihood, refit with replay and guard",
+        "full_finetune",
+        "refit",
+        {**REFIT, **rate(1e-4)},
+        "likelihood",
+    ),
+    Row(
         "lorsu-refit-caption",
         "LoRSU, caption, refit with replay and guard",
         "lorsu",
