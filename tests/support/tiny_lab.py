@@ -1,4 +1,4 @@
-"""A lab folder in miniature: a two-block base, seven signs in two groups, six things, a VLM.
+"""A lab in miniature: a two-block base, seven signs in two groups, things, controls, a VLM.
 
 Pictures are noise around a colour of their own class, so that there is something to learn. Layout
 and file names are those of the real lab.
@@ -20,6 +20,8 @@ from tests.support.tiny_vlm import tiny_vlm_folder
 
 SIGNS = {f"{number:02}": f"sign {word}" for number, word in enumerate("abcdefg")}
 THINGS = {f"thing_{word}": f"thing {word}" for word in "uvwxyz"}
+CONTROLS = {"tench": "tench", "church": "church"}
+IMAGENET = {"0000": "tench", "0001": "church", "0002": "goldfish"}
 GROUPS = [["03", "00", "05", "01"], ["02", "06", "04"]]
 TRACKS, FRAMES = 4, 2
 
@@ -44,8 +46,16 @@ def tiny_lab(root: Path) -> Path:
                     name = f"{split}/{key}/n{number}.png"
                     things.writestr(name, _picture(key, name))
     with zipfile.ZipFile(root / "control.zip", "w") as control:
-        for number in range(6):
-            control.writestr(f"tench/{number}.png", _picture("tench", str(number)))
+        for key in CONTROLS:
+            for number in range(6):
+                control.writestr(f"{key}/{number}.png", _picture(key, f"{key}{number}"))
+    ten = {"names": CONTROLS, "templates": ["a {}."]}
+    (root / "classes-control.json").write_text(json.dumps(ten))
+    thousand = {"names": IMAGENET, "templates": ["a photo of a {}."]}
+    (root / "classes-imagenet.json").write_text(json.dumps(thousand))
+    with zipfile.ZipFile(root / "wide-control.zip", "w") as wide:
+        for key in IMAGENET:
+            wide.writestr(f"{key}/0.png", _picture(key, key))
     return root
 
 

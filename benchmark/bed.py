@@ -1,0 +1,178 @@
+"""What the runs of a study share: photos as pixels, text features, what the base encoder answers.
+
+Photos are read once a process. Which of them train is drawn by seed; which are asked never changes.
+
+Legend: N photos, V labels, S image side, E embedding width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from benchmark.datasets.photos import DataSet, Photo
+from benchmark.eyes import Eyes
+from encoder.classifier import TextFeatureCache, build_classifier
+from encoder.clip import Encoder
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Photos to be asked about: pixels uint8 [N, 3, S, S], targets long [N], texts fp32 [V, E]."""
+
+    name: str
+    names: tuple[str, ...]
+    pixels: Tensor
+    targets: Tensor
+    texts: Tensor
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the photos, their labels and the texts."""
+        told = hashlib.sha256()
+        for each in (self.targets, self.texts.half(), self.pixels):
+            told.update(each.numpy().tobytes())
+        return told.hexdigest()[:16]
+
+    def answers(self, features: Tensor) -> Tensor:
+        """long [N], from unit features [N, E]."""
+        return (features @ self.texts.T).argmax(dim=1)
+
+    def at(self, rows: Sequence[int]) -> Sheet:
+        """Some of them."""
+        names = tuple(self.names[row] for row in rows)
+        chosen = torch.tensor(list(rows), dtype=torch.long)
+        return Sheet(self.name, names, self.pixels[chosen], self.targets[chosen], self.texts)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one update teaches: pixels uint8 [N, 3, S, S], targets long [N]; `labels` are its
+    classes."""
+
+    labels: tuple[int, ...]
+    pixels: Tensor
+    targets: Tensor
+
+    def __add__(self, other: Lesson) -> Lesson:
+        return Lesson(
+            tuple(dict.fromkeys(self.labels + other.labels)),
+            torch.cat([self.pixels, other.pixels]),
+            torch.cat([self.targets, other.targets]),
+        )
+
+
+class Bed:
+    """A data set and control sets before one base encoder."""
+
+    def __init__(
+        self,
+        base: Encoder,
+        data: DataSet,
+        controls: Mapping[str, DataSet],
+        *,
+        cache: TextFeatureCache | None = None,
+    ) -> None:
+        self.base, self.data = base, data
+        self.texts = build_classifier(base, data.labels, data.templates, cache).features
+        self.target = self._sheet(data, self.texts)
+        self.controls = {
+            name: self._sheet(
+                each, build_classifier(base, each.labels, each.templates, cache).features, name
+            )
+            for name, each in controls.items()
+        }
+        self.before = self.ask(base, [self.target, *self.controls.values()])
+        """The base encoder's answers, long [N] a sheet, by the sheet's name."""
+
+    def ask(self, encoder: Encoder, sheets: Sequence[Sheet]) -> dict[str, Tensor]:
+        """Answers by the sheet's name; photos that stand in several are embedded once."""
+        eyes = Eyes(encoder)
+        features: dict[tuple[str, ...], Tensor] = {}
+        answers = {}
+        for sheet in sheets:
+            if sheet.names not in features:
+                features[sheet.names] = eyes.embed(sheet.pixels)
+            answers[sheet.name] = sheet.answers(features[sheet.names])
+        return answers
+
+    def probe(self, each: int) -> Sheet:
+        """The first `each` test photos of every class in an order drawn once."""
+        rows: list[int] = []
+        for label in range(len(self.data.labels)):
+            mine = [row for row, photo in enumerate(self.data.test) if photo.label == label]
+            rows += sorted(random.Random(label).sample(mine, min(each, len(mine))))
+        return self.target.at(rows)
+
+    def lessons(self, *, updates: int, shots: int, seed: int) -> list[Lesson]:
+        """What each update teaches; `shots` photos a class drawn by seed, 0: all there are."""
+        drawn = self._drawn(shots, seed)
+        return [self._lesson(part, drawn) for part in parts_of(self.data, updates)]
+
+    def _drawn(self, shots: int, seed: int) -> dict[int, list[Photo]]:
+        rng = random.Random(seed)
+        drawn = {}
+        for label in range(len(self.data.labels)):
+            photos = [photo for photo in self.data.train if photo.label == label]
+            drawn[label] = rng.sample(photos, min(shots or len(photos), len(photos)))
+        return drawn
+
+    def _lesson(self, part: Sequence[Visit], drawn: Mapping[int, list[Photo]]) -> Lesson:
+        photos: list[Photo] = []
+        for visit in part:
+            mine = drawn[visit.label]
+            photos += mine[
+                len(mine) * visit.turn // visit.turns : len(mine) * (visit.turn + 1) // visit.turns
+            ]
+        targets = torch.tensor([photo.label for photo in photos], dtype=torch.long)
+        return Lesson(tuple(v.label for v in part), pixels_of(self.base, photos), targets)
+
+    def _sheet(self, data: DataSet, texts: Tensor, name: str = "target") -> Sheet:
+        names = tuple(photo.name for photo in data.test)
+        targets = torch.tensor([photo.label for photo in data.test], dtype=torch.long)
+        return Sheet(name, names, pixels_of(self.base, data.test), targets, texts.cpu())
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A class in an update: which part of its photos, of how many."""
+
+    label: int
+    turn: int
+    turns: int
+
+
+def parts_of(data: DataSet, updates: int) -> list[list[Visit]]:
+    """The data's own updates where there are as many; else its classes in the same order (that of
+    its labels where it has none) cut anew, evenly. More updates than classes: a class comes again
+    with photos of its own until there are enough."""
+    if updates == len(data.updates):
+        return [[Visit(label, 0, 1) for label in group] for group in data.updates]
+    groups = data.updates or (tuple(range(len(data.labels))),)
+    order = [label for group in groups for label in group]
+    rounds = max(1, -(-updates // len(order)))
+    count = max(updates, len(order))
+    turns = {label: len(range(place, count, len(order))) for place, label in enumerate(order)}
+    visits = [
+        Visit(label, turn, turns[label])
+        for turn in range(rounds)
+        for label in order
+        if turn < turns[label]
+    ]
+    edges = [len(visits) * number // updates for number in range(updates + 1)]
+    return [visits[first:end] for first, end in pairwise(edges)]
+
+
+def pixels_of(base: Encoder, photos: Sequence[Photo]) -> Tensor:
+    """uint8 [N, 3, S, S]. Raises PhotoUnreadable."""
+    if not photos:
+        side = base.preprocessing.image_size
+        return torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return torch.stack([base.preprocessing.to_pixels(photo.open()) for photo in photos])

@@ -1,0 +1,142 @@
+"""The plots of a study as PNG: ``python -m benchmark.plot lab-continual``.
+
+One of target against control, a point a method with its spread over seeds, and one of accuracy
+over updates, a line a method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.record import RESULTS, Record, RecordStore
+from benchmark.table import Group, NothingKept, RunsDiffer, grouped
+from benchmark.vqa.scoring import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKS = "osD^vP*X<>"
+
+
+def draw(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Every plot of these runs, as files in `folder`. Raises RunsDiffer."""
+    made = []
+    for group, runs in grouped(records):
+        if not runs[0].controls:
+            continue
+        made += [_save(_trade(runs, group), folder / f"{_stem(group)}-trade.png")]
+        if any(len(run.updates) > 1 for run in runs):
+            made += [_save(_course(runs, group), folder / f"{_stem(group)}-updates.png")]
+    return made
+
+
+def _trade(runs: Sequence[Record], group: Group) -> Figure:
+    """Target against the change of every control set."""
+    figure, axes = _figure(len(runs[0].controls))
+    for axis, control in zip(axes, runs[0].controls, strict=True):
+        for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
+            target = Spread.of([run.target.after for run in same])
+            losses = [run.controls[control].after - run.controls[control].before for run in same]
+            change = Spread.of(losses)
+            axis.errorbar(
+                change.mean,
+                target.mean,
+                xerr=change.deviation,
+                yerr=target.deviation,
+                fmt=mark,
+                label=title,
+                capsize=2,
+            )
+        axis.axvline(0, color="0.7", linewidth=0.8)
+        axis.set_xlabel(f"change on {control} (points)")
+    axes[0].set_ylabel("target accuracy (%)")
+    axes[-1].legend(fontsize="small")
+    figure.suptitle(_told(group))
+    return figure
+
+
+def _course(runs: Sequence[Record], group: Group) -> Figure:
+    """Accuracy on all classes after every update, and on each control set."""
+    controls = list(next(run for run in runs if run.updates).updates[0].controls)
+    figure, axes = _figure(1 + len(controls))
+    for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
+        if not same[0].updates:
+            continue
+        count = range(1, 1 + min(len(run.updates) for run in same))
+        for axis, name in zip(axes, ["", *controls], strict=True):
+            line = [Spread.of([_after(run, number, name) for run in same]).mean for number in count]
+            axis.plot(list(count), line, marker=mark, label=title)
+    for axis, name in zip(axes, ["target", *controls], strict=True):
+        axis.set_xlabel("updates")
+        axis.set_ylabel(f"{name}, right (%)")
+    axes[-1].legend(fontsize="small")
+    figure.suptitle(_told(group))
+    return figure
+
+
+def _after(run: Record, number: int, control: str) -> float:
+    row = run.updates[number - 1]
+    return row.controls[control] if control else row.probe
+
+
+def _by_title(runs: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    def order(run: Record) -> tuple[bool, str, str]:
+        return run.facts["method"] is not None, run.name, run.title
+
+    ordered = sorted(runs, key=order)
+    return [(key[2], list(same)) for key, same in groupby(ordered, order)]
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * panels, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path
+
+
+def _stem(group: Group) -> str:
+    data, shots, updates = group
+    return f"{data}-{shots or 'all'}x{updates}"
+
+
+def _told(group: Group) -> str:
+    data, shots, updates = group
+    return f"{data}: {shots or 'all'} photos a class, updates: {updates}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 drawn; 1 stopped, with a sentence that says why."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.plot", description=__doc__)
+    parser.add_argument("studies", nargs="+", help="folders of results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args(arguments)
+    store = RecordStore(options.out)
+    try:
+        for study in options.studies:
+            records = store.all(study)
+            if not records:
+                raise NothingKept(study, options.out)
+            for path in draw(records, options.out / study):
+                print(path)
+    except (NothingKept, RunsDiffer) as problem:
+        print(f"no plot: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What a run leaves behind: one JSON, with everything that it came from.
+
+A run that is under way leaves its rows and its last encoder in a working folder outside the
+repository, so that it goes on where it was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmark.metrics import EditQuality
+
+LIBRARIES = ("torch", "open_clip_torch", "timm", "numpy")
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results") / "paper"
+
+
+class DirtyTree(Exception):
+    """Results of code that nobody can look up later would be kept in the repository."""
+
+    def __init__(self, out: Path, what: str) -> None:
+        super().__init__(
+            f"{out} keeps results of committed code only, and {what}; commit first, name another "
+            "folder with --out, or say --allow-dirty"
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One set of photos: percent right before and after, percent of answers changed."""
+
+    photos: int
+    digest: str
+    before: float
+    after: float
+    flips: float
+
+
+@dataclass(frozen=True)
+class UpdateRow:
+    """After one update. `tasks`: percent right of each update's classes on the probe photos, a row
+    of R; `controls`: percent right of each control set."""
+
+    number: int
+    images: int
+    steps: int
+    loss: float | None
+    parameters: int
+    cpu_seconds: float
+    seconds: float
+    tasks: tuple[float, ...]
+    probe: float
+    controls: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. `facts` is all that its numbers depend on; `reliability` the percent of all photos
+    taught that get their own label in the end, `peak_memory` of the process, bytes."""
+
+    study: str
+    name: str
+    title: str
+    seed: int
+    facts: Mapping[str, Any]
+    commit: str
+    libraries: Mapping[str, str]
+    threads: int
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    parameters: int
+    step_flops: int
+    target: Asked
+    controls: Mapping[str, Asked]
+    reliability: float | None
+    updates: tuple[UpdateRow, ...] = field(default_factory=tuple)
+
+    @property
+    def quality(self) -> EditQuality:
+        """Of the whole stream; generality is of the test photos, locality of all control sets.
+        Raises ValueError for a run without an edit or without a control set."""
+        if self.reliability is None or not self.controls:
+            raise ValueError(f"{self.name} edits nothing, or has no controls")
+        moved = [each.flips for each in self.controls.values()]
+        return EditQuality(self.reliability, self.target.after, 100 - sum(moved) / len(moved))
+
+    @property
+    def matrix(self) -> list[list[float]]:
+        """R, percent."""
+        return [list(row.tasks) for row in self.updates]
+
+
+class RecordStore:
+    """A folder a study, a file a run."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, study: str, key: str) -> Path:
+        return self._root / study / f"{key}.json"
+
+    def save(self, record: Record, key: str) -> Path:
+        """Whole or not at all."""
+        path = self.path(record.study, key)
+        write_json(path, asdict(record))
+        return path
+
+    def find(self, study: str, key: str, facts: Mapping[str, Any]) -> Record | None:
+        """The run of exactly these facts, if it is kept."""
+        path = self.path(study, key)
+        if not path.exists():
+            return None
+        record = read_record(path)
+        return record if record.facts == json.loads(json.dumps(facts)) else None
+
+    def all(self, study: str) -> list[Record]:
+        """Every run of a study that is kept."""
+        return [read_record(path) for path in sorted((self._root / study).glob("*.json"))]
+
+
+def read_record(path: Path) -> Record:
+    """Raises OSError, ValueError, TypeError for a file that is none."""
+    told = json.loads(path.read_text("utf-8"))
+    told["target"] = Asked(**told["target"])
+    told["controls"] = {name: Asked(**each) for name, each in told["controls"].items()}
+    told["updates"] = tuple(
+        UpdateRow(**{**row, "tasks": tuple(row["tasks"])}) for row in told["updates"]
+    )
+    return Record(**told)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all, folders included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    os.replace(aside, path)
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what computes."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def state_of_code(root: Path = REPOSITORY) -> tuple[str, str | None]:
+    """The commit, and what is wrong with keeping results of it: changes beside results, no git."""
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    if not commit:
+        return "unknown", "there is no commit to name"
+    changed = _git(root, "status", "--porcelain", "--", ".", ":!benchmark/results")
+    if changed:
+        return f"{commit}-dirty", "the working tree has changes"
+    return commit, None
+
+
+def check_out(out: Path, *, allow_dirty: bool, root: Path = REPOSITORY) -> str:
+    """The commit to write down. Raises DirtyTree for results inside the repository."""
+    commit, wrong = state_of_code(root)
+    inside = out.resolve().is_relative_to(root.resolve())
+    if wrong is not None and inside and not allow_dirty:
+        raise DirtyTree(out, wrong)
+    return commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""

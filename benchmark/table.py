@@ -1,0 +1,164 @@
+"""The tables of a study as Markdown: ``python -m benchmark.table lab-continual``.
+
+Mean ± sample deviation over seeds. Runs of other shots or updates stand in tables of their own;
+runs that were asked other photos are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from benchmark.metrics import average_accuracy, backward_transfer, forgetting
+from benchmark.record import RESULTS, Asked, Record, RecordStore
+from benchmark.vqa.scoring import Spread
+
+Group = tuple[str, int, int]
+"""Data, shots and updates."""
+
+
+class NothingKept(Exception):
+    """A study without results."""
+
+    def __init__(self, study: str, out: Path) -> None:
+        super().__init__(f"{out} holds no results of {study}: python -m benchmark.run {study}")
+
+
+class RunsDiffer(Exception):
+    """Two runs were asked different photos, or of different base encoders."""
+
+    def __init__(self, one: Record, other: Record) -> None:
+        super().__init__(
+            f"{one.name} (seed {one.seed}) and {other.name} (seed {other.seed}) were asked "
+            "different photos, or by different encoders"
+        )
+
+
+def tables(records: Sequence[Record]) -> str:
+    """All tables of these runs. Raises RunsDiffer."""
+    parts = []
+    for group, runs in grouped(records):
+        data, shots, updates = group
+        told = f"{shots} photos a class" if shots else "all training photos"
+        many = "one update" if updates == 1 else f"{updates} updates"
+        parts.append(f"**{data}, {told}, {many}**\n\n{_table(runs)}")
+    return "\n".join(parts)
+
+
+def grouped(records: Iterable[Record]) -> list[tuple[Group, list[Record]]]:
+    """Runs that may stand in one table; those without an edit stand in all of the same data.
+
+    Raises RunsDiffer.
+    """
+    edited = sorted((each for each in records if each.facts["method"] is not None), key=group_of)
+    plain = [each for each in records if each.facts["method"] is None]
+    groups = [(group, list(runs)) for group, runs in groupby(edited, group_of)]
+    if not groups and plain:
+        return [(group_of(plain[0]), plain[:1])]
+    whole = []
+    for group, runs in groups:
+        unedited = [each for each in plain if each.facts["data"] == group[0]][:1]
+        whole.append((group, _comparable([*unedited, *runs])))
+    return whole
+
+
+def group_of(record: Record) -> Group:
+    """Which table a run stands in."""
+    return record.facts["data"], record.facts["shots"], record.facts["updates"]
+
+
+def spread(runs: Sequence[Record], value: Callable[[Record], float]) -> str:
+    """Mean ± deviation over runs, one decimal."""
+    told = Spread.of([value(run) for run in runs])
+    shown = f"{told.mean:.1f}".replace("-", "−")
+    return shown + (f" ± {told.deviation:.1f}" if told.count > 1 else "")
+
+
+def _comparable(runs: list[Record]) -> list[Record]:
+    def asked(record: Record) -> tuple[object, ...]:
+        controls = sorted((name, each.digest) for name, each in record.controls.items())
+        return record.facts["base"], record.target.digest, controls
+
+    for run in runs[1:]:
+        if asked(run) != asked(runs[0]):
+            raise RunsDiffer(run, runs[0])
+    return runs
+
+
+def _table(runs: Sequence[Record]) -> str:
+    controls = list(runs[0].controls)
+    stream = any(len(run.updates) > 1 for run in runs)
+    head = ["method", "seeds", "target %", "change", "taught %"]
+    head += ["ACC", "BWT", "forgetting"] if stream else []
+    for name in controls:
+        head += [f"{name} %", "change", "flips %"]
+    head += ["numbers trained", "GFLOPs a step", "minutes"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    by_name = [(name, list(same)) for name, same in groupby(sorted(runs, key=_order), _order)]
+    lines += [_row(_cells(same, controls, stream=stream)) for _, same in by_name]
+    return "\n".join(lines) + "\n"
+
+
+def _order(run: Record) -> tuple[bool, str]:
+    return run.facts["method"] is not None, run.name
+
+
+def _cells(runs: Sequence[Record], controls: Sequence[str], *, stream: bool) -> list[str]:
+    first, edited = runs[0], runs[0].facts["method"] is not None
+    cells = [first.title, str(len(runs)), spread(runs, lambda run: run.target.after)]
+    cells.append(_change(runs, lambda run: run.target) if edited else "")
+    cells.append(spread(runs, lambda run: run.reliability or 0.0) if edited else "")
+    if stream:
+        measures = (average_accuracy, backward_transfer, forgetting)
+        cells += [
+            spread(runs, lambda run, m=measure: m(run.matrix)) if edited else ""  # type: ignore[misc]
+            for measure in measures
+        ]
+    for name in controls:
+        cells.append(spread(runs, lambda run, n=name: run.controls[n].after))  # type: ignore[misc]
+        cells.append(_change(runs, lambda run, n=name: run.controls[n]) if edited else "")  # type: ignore[misc]
+        cells.append(spread(runs, lambda run, n=name: run.controls[n].flips) if edited else "")  # type: ignore[misc]
+    if not edited:
+        return [*cells, "0", "", ""]
+    cells += [f"{first.parameters:,}", f"{first.step_flops / 1e9:.0f}"]
+    return [*cells, spread(runs, _minutes)]
+
+
+def _minutes(run: Record) -> float:
+    """CPU minutes of fitting, without questions."""
+    return sum(row.cpu_seconds for row in run.updates) / 60
+
+
+def _change(runs: Sequence[Record], asked: Callable[[Record], Asked]) -> str:
+    changes = [asked(run).after - asked(run).before for run in runs]
+    return f"{Spread.of(changes).mean:+.1f}".replace("-", "−")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 printed; 1 stopped, with a sentence that says why."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.table", description=__doc__)
+    parser.add_argument("studies", nargs="+", help="folders of results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args(arguments)
+    store = RecordStore(options.out)
+    try:
+        for study in options.studies:
+            records = store.all(study)
+            if not records:
+                raise NothingKept(study, options.out)
+            print(f"### {study}\n\n{tables(records)}")
+    except (NothingKept, RunsDiffer) as problem:
+        print(f"no table: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Whole studies on a lab in miniature: runs, records, going on after a kill, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import record, run
+from benchmark.experiment import load_study
+from benchmark.record import REPOSITORY, RecordStore, check_out, state_of_code
+from benchmark.run import at_pace, main
+from benchmark.table import tables
+from tests.support.tiny_lab import tiny_lab
+from tests.support.waiting import wait_for
+
+LITTLE = ["--shots", "2", "--updates", "2", "--epochs", "1", "--seeds", "0"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_lab(tmp_path_factory.mktemp("lab"))
+
+
+def arguments(lab: Path, root: Path, *told: str) -> list[str]:
+    places = ["--place", f"lab={lab}", "--out", str(root / "out"), "--work", str(root / "work")]
+    return [*told, *places]
+
+
+def kept(root: Path, study: str) -> dict[str, dict[str, Any]]:
+    return {p.stem: json.loads(p.read_text()) for p in (root / "out" / study).glob("*.json")}
+
+
+def test_a_study_makes_a_record_of_every_method(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(lab, tmp_path, "lab-continual", *LITTLE)) == 0
+    records = kept(tmp_path, "lab-continual")
+    assert set(records) == {f"{each.name}-2x2-seed0" for each in load_study("lab-continual")}
+    for name, told in records.items():
+        assert told["libraries"]["torch"]
+        assert told["commit"] == state_of_code()[0]
+        assert set(told["controls"]) == {"ten", "thousand", "wide"}
+        if name.startswith("zero-shot"):
+            assert told["updates"] == []
+            assert told["target"]["before"] == told["target"]["after"]
+            continue
+        assert [len(row["tasks"]) for row in told["updates"]] == [2, 2]
+        assert min(row["steps"] for row in told["updates"]) >= 1
+        assert min(told["parameters"], told["step_flops"], told["peak_memory"]) > 0
+        assert told["facts"]["config"]["loss"] == "contrastive"
+        assert 0 <= told["reliability"] <= 100
+    # What full fine-tuning's backward pass costs more than that of a few heads.
+    assert records["full-finetune-2x2-seed0"]["step_flops"] > records["spu-2x2-seed0"]["step_flops"]
+    told = tables(RecordStore(tmp_path / "out").all("lab-continual"))
+    assert all(each.title in told for each in load_study("lab-continual"))
+    capsys.readouterr()
+    assert main(arguments(lab, tmp_path, "lab-continual", *LITTLE)) == 0
+    assert capsys.readouterr().out.count("kept:") == len(records)
+
+
+def test_another_setting_is_another_run(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = arguments(lab, tmp_path, "lab-continual", "layernorm", *LITTLE)
+    assert main(told) == 0
+    assert main([*told, "--epochs", "2"]) == 0
+    assert "kept:" not in capsys.readouterr().out
+    [found] = kept(tmp_path, "lab-continual").values()
+    assert found["facts"]["config"]["epochs"] == 2
+
+
+@pytest.mark.parametrize("protocol", ["lab-refit", "lab-offline"])
+def test_other_protocols_run(lab: Path, tmp_path: Path, protocol: str) -> None:
+    told = ["lorsu", "--seeds", "1", "--epochs", "1"]
+    assert main(arguments(lab, tmp_path, protocol, *told)) == 0
+    [found] = kept(tmp_path, protocol).values()
+    images = 7 * 8  # of seven signs all, where there are not twenty
+    assert [row["images"] for row in found["updates"]] == [images]
+
+
+def test_a_refit_starts_from_the_base_on_everything_so_far(lab: Path, tmp_path: Path) -> None:
+    told = ["lorsu", "--seeds", "0", "--shots", "2", "--epochs", "1", "--updates"]
+    assert main(arguments(lab, tmp_path, "lab-refit", *told, "2")) == 0
+    assert main(arguments(lab, tmp_path, "lab-refit", *told, "1")) == 0
+    records = kept(tmp_path, "lab-refit")
+    two, one = records["lorsu-2x2-seed0"], records["lorsu-2x1-seed0"]
+    assert [row["images"] for row in two["updates"]] == [8, 14]
+    assert two["target"] == one["target"]
+    assert two["controls"] == one["controls"]
+    assert two["updates"][1]["loss"] == one["updates"][0]["loss"]
+
+
+def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path) -> None:
+    told = ["lorsu", *LITTLE, "--validate", "0.5", "1"]
+    assert main(arguments(lab, tmp_path, "lab-continual", *told)) == 0
+    records = kept(tmp_path, "validation/lab-continual")
+    assert set(records) == {"lorsu-x0.5-2x2-seed0", "lorsu-x1-2x2-seed0"}
+    half, whole = (records[f"lorsu-x{pace}-2x2-seed0"] for pace in ("0.5", "1"))
+    for rate in ("learning_rate", "fc1_learning_rate"):
+        assert half["facts"]["config"][rate] == whole["facts"]["config"][rate] / 2
+    assert whole["target"]["photos"] < 7 * 8
+    assert kept(tmp_path, "lab-continual") == {}
+    main(arguments(lab, tmp_path, "lab-continual", "lorsu", *LITTLE))
+    [test] = kept(tmp_path, "lab-continual").values()
+    assert test["target"]["digest"] != whole["target"]["digest"]
+
+
+def test_no_method_has_no_pace() -> None:
+    [plain] = load_study("lab-continual", names=["zero-shot"])
+    assert at_pace(plain, 2) is plain
+
+
+def test_a_killed_run_goes_on_after_its_last_update(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["lab-refit", "lora", "--shots", "2", "--updates", "7", "--seeds", "0"]
+    command = [sys.executable, "-m", "benchmark.run", *arguments(lab, tmp_path, *told)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
+    try:
+        rows = wait_for(
+            lambda: next((tmp_path / "work").glob("**/*.rows.json"), None),
+            seconds=120,
+            what="the first update",
+        )
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+    done = len(json.loads(rows.read_text())["rows"])
+    assert 1 <= done <= 7
+    assert main(arguments(lab, tmp_path, *told)) == 0
+    assert f"goes on after update {done}" in capsys.readouterr().out
+    elsewhere = tmp_path / "whole"
+    assert main(arguments(lab, elsewhere, *told)) == 0
+    [resumed], [whole] = (kept(root, "lab-refit").values() for root in (tmp_path, elsewhere))
+    for what in ("target", "controls", "reliability"):
+        assert resumed[what] == whole[what]
+    assert [row["tasks"] for row in resumed["updates"]] == [r["tasks"] for r in whole["updates"]]
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (["lab-strange"], "no study 'lab-strange'"),
+        (["lab-continual", "magic"], "no experiment of lab-continual 'magic'"),
+        (["lab-continual", "lorsu", "--shots", "-1"], "shots"),
+        (["lab-continual", "--place", "lab"], "name=folder"),
+        (["lab-continual", "--place", "lab=nowhere"], "nowhere"),
+        (["lab-continual", "--controls", "moon"], "--place moon=<folder>"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str], sentence: str
+) -> None:
+    places = ["--place", f"lab={lab}"] if "--place" not in told else []
+    assert main([*told, *places, "--out", str(tmp_path)]) == 1
+    problem = capsys.readouterr().err
+    assert problem.startswith("the study stopped: ")
+    assert sentence in problem
+
+
+def test_results_of_changed_code_stay_out_of_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = repository(tmp_path)
+    results = tree / "benchmark/results/paper"
+    assert check_out(results, allow_dirty=False, root=tree) == state_of_code(tree)[0]
+    results.mkdir(parents=True)
+    (results / "one.json").write_text("{}")  # results themselves are no change
+    assert state_of_code(tree)[1] is None
+    (tree / "code.py").write_text("x = 2\n")
+    assert check_out(tmp_path / "elsewhere", allow_dirty=False, root=tree).endswith("-dirty")
+    assert check_out(results, allow_dirty=True, root=tree).endswith("-dirty")
+    with pytest.raises(record.DirtyTree, match="has changes"):
+        check_out(results, allow_dirty=False, root=tree)
+
+    def refuse(out: Path, *, allow_dirty: bool) -> str:
+        return check_out(results, allow_dirty=allow_dirty, root=tree)
+
+    monkeypatch.setattr(run, "check_out", refuse)
+    assert main(["lab-continual"]) == 1
+    assert "commit first" in capsys.readouterr().err
+
+
+def test_code_without_a_commit_has_no_name(tmp_path: Path) -> None:
+    assert state_of_code(tmp_path)[0] == "unknown"
+    assert state_of_code(tmp_path)[1] is not None
+
+
+def repository(root: Path) -> Path:
+    """A working tree with one commit."""
+    tree = root / "tree"
+    tree.mkdir()
+    (tree / "code.py").write_text("x = 1\n")
+    who = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    for told in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "Begin"]):
+        subprocess.run(["git", *told], cwd=tree, check=True)
+    return tree

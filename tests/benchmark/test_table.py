@@ -1,0 +1,123 @@
+"""Tables and plots from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmark import plot, table
+from benchmark.plot import draw
+from benchmark.record import Asked, Record, RecordStore, UpdateRow, read_record
+from benchmark.table import RunsDiffer, tables
+
+
+def made(name: str = "lorsu", *, seed: int = 0, after: float = 50.0, **facts: Any) -> Record:
+    told: Mapping[str, Any] = {
+        "method": None if name == "zero-shot" else name,
+        "data": "lab",
+        "shots": 20,
+        "updates": 2,
+        "base": "b",
+        **facts,
+    }
+    rows = tuple(
+        UpdateRow(number, 4, 2, 0.5, 10, 30.0, 40.0, (after, number * 10.0), after, {"ten": 97.0})
+        for number in (1, 2)
+    )
+    return Record(
+        study="mine",
+        name=name,
+        title=name.upper(),
+        seed=seed,
+        facts=told,
+        commit="c",
+        libraries={},
+        threads=1,
+        seconds=1.0,
+        cpu_seconds=1.0,
+        peak_memory=1,
+        parameters=1234,
+        step_flops=5_000_000_000,
+        target=Asked(10, "t", 40.0, after, 20.0),
+        controls={"ten": Asked(10, "x", 97.0, 96.5, 2.0)},
+        reliability=None if name == "zero-shot" else 90.0,
+        updates=() if name == "zero-shot" else rows,
+    )
+
+
+def test_a_table_has_mean_and_deviation_over_seeds() -> None:
+    told = tables([made(seed=0, after=50), made(seed=1, after=54), made("zero-shot", after=40)])
+    head, _, zero, lorsu = [line.split(" | ") for line in told.splitlines() if line.startswith("|")]
+    row = dict(zip(head, lorsu, strict=True))
+    assert row["target %"] == "52.0 ± 2.8"
+    assert row["change"] == "−0.5"  # the last column of this name: of the control set
+    assert (row["seeds"], row["flips %"]) == ("2", "2.0 ± 0.0")
+    assert row["ACC"] == "36.0 ± 1.4"
+    assert row["BWT"] == "0.0 ± 0.0"
+    assert (row["numbers trained"], row["GFLOPs a step"]) == ("1,234", "5")
+    assert row["minutes |"] == "1.0 ± 0.0 |"
+    assert zero[0] == "| ZERO-SHOT"
+
+
+def test_one_seed_has_no_deviation() -> None:
+    assert "±" not in tables([made()])
+
+
+def test_other_shots_stand_in_a_table_of_their_own() -> None:
+    told = tables([made(), made(shots=5), made("zero-shot")])
+    assert told.count("| LORSU") == 2
+    assert told.count("| ZERO-SHOT") == 2
+    assert "5 photos a class, 2 updates" in told
+
+
+def test_runs_that_were_asked_other_things_are_refused() -> None:
+    other = replace(made("spu"), target=Asked(10, "other", 40.0, 50.0, 1.0))
+    for stranger in (other, made("spu", base="another")):
+        with pytest.raises(RunsDiffer, match="spu"):
+            tables([made(), stranger])
+
+
+def test_quality_is_reliability_generality_and_locality() -> None:
+    quality = made(after=61).quality
+    assert (quality.reliability, quality.generality, quality.locality) == (90, 61, 98)
+    with pytest.raises(ValueError, match="edits nothing"):
+        _ = made("zero-shot").quality
+
+
+def test_records_survive_the_disk(tmp_path: Path) -> None:
+    store, record = RecordStore(tmp_path), made()
+    path = store.save(record, "lorsu-20x2-seed0")
+    assert read_record(path) == record
+    assert store.find("mine", "lorsu-20x2-seed0", record.facts) == record
+    assert store.find("mine", "lorsu-20x2-seed0", {**record.facts, "shots": 1}) is None
+    assert store.find("mine", "nothing", record.facts) is None
+    assert store.all("mine") == [record]
+
+
+def test_plots_are_pictures_of_every_table(tmp_path: Path) -> None:
+    records = [made(seed=0), made(seed=1, after=53), made("spu", after=45), made("zero-shot")]
+    paths = draw(records, tmp_path)
+    assert [path.name for path in paths] == ["lab-20x2-trade.png", "lab-20x2-updates.png"]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.width > 300
+            colours = picture.convert("RGB").getcolors(maxcolors=1 << 20)
+        assert colours is not None
+        assert len(colours) > 50  # lines and marks, not an empty page
+
+
+def test_both_commands_say_when_there_is_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (table.main, plot.main):
+        assert command(["mine", "--out", str(tmp_path)]) == 1
+        assert "holds no results of mine" in capsys.readouterr().err
+    RecordStore(tmp_path).save(made(), "lorsu-20x2-seed0")
+    for command, told in ((table.main, "### mine"), (plot.main, "lab-20x2-trade.png")):
+        assert command(["mine", "--out", str(tmp_path)]) == 0
+        assert told in capsys.readouterr().out
