@@ -8,7 +8,7 @@ SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-growth bench-snapshots bench-vqa-speed bench-vqa-throughput image-report bundled-encoder bundled-vlm clean
+.PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-paper bench-growth bench-snapshots bench-vqa-speed bench-vqa-throughput image-report bundled-encoder bundled-vlm clean
 
 help: ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,13 @@ chaos: setup ## Break the stack's processes on this machine again and again unde
 
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
+
+bench-paper: setup ## Run the paper's protocols on the lab, then print tables and draw plots (hours; LAB=..., ARGS=...)
+	@for study in lab-continual lab-refit lab-offline; do \
+	  $(PY) -m benchmark.run $$study --place lab="$(LAB)" $(ARGS) || exit 1; \
+	done
+	@$(PY) -m benchmark.table lab-continual lab-refit lab-offline
+	@$(PY) -m benchmark.plot lab-continual lab-refit lab-offline
 
 bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
 	@$(PY) -m benchmark.growth $(ARGS)

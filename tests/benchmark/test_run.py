@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,8 @@ def test_results_of_changed_code_stay_out_of_the_repository(
     with pytest.raises(record.DirtyTree, match="has changes"):
         check_out(results, allow_dirty=False, root=tree)
 
-    def refuse(out: Path, *, allow_dirty: bool) -> str:
-        return check_out(results, allow_dirty=allow_dirty, root=tree)
-
-    monkeypatch.setattr(run, "check_out", refuse)
-    assert main(["lab-continual"]) == 1
+    monkeypatch.setattr(run, "check_out", partial(check_out, root=tree))
+    assert main(["lab-continual", "--out", str(results)]) == 1
     assert "commit first" in capsys.readouterr().err
 
 

@@ -45,6 +45,16 @@ def tiny_lab(root: Path) -> Path:
                 for number in range(3):
                     name = f"{split}/{key}/n{number}.png"
                     things.writestr(name, _picture(key, name))
+    _write_controls(root)
+    return root
+
+
+def tiny_lab_vlm(lab: Path, folder: Path, *, seed: int = 0) -> Path:
+    """Write a VLM that reads the base's tower; returns its folder."""
+    return tiny_vlm_folder(folder, load_encoder(str(lab / "base")), seed=seed)
+
+
+def _write_controls(root: Path) -> None:
     with zipfile.ZipFile(root / "control.zip", "w") as control:
         for key in CONTROLS:
             for number in range(6):
@@ -56,12 +66,6 @@ def tiny_lab(root: Path) -> Path:
     with zipfile.ZipFile(root / "wide-control.zip", "w") as wide:
         for key in IMAGENET:
             wide.writestr(f"{key}/0.png", _picture(key, key))
-    return root
-
-
-def tiny_lab_vlm(lab: Path, folder: Path, *, seed: int = 0) -> Path:
-    """Write a VLM that reads the base's tower; returns its folder."""
-    return tiny_vlm_folder(folder, load_encoder(str(lab / "base")), seed=seed)
 
 
 def _picture(kind: str, name: str) -> bytes:
