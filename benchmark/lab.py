@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import random
 import zipfile
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmark.datasets.missing import DataSetError, SetMalformed
 
 Files = list[tuple[str, bytes]]
 """File names and contents of one folder."""
 
 
-class LabMissing(Exception):
+class LabMissing(DataSetError):
     """A file of the lab is not where it should be."""
 
     def __init__(self, path: Path) -> None:
@@ -91,12 +94,16 @@ class Lab:
 
     def _folders(self, archive: str, split: str | None) -> dict[str, Files]:
         found: dict[str, Files] = defaultdict(list)
-        with zipfile.ZipFile(self._file(archive)) as files:
-            for name in sorted(files.namelist()):
-                parts = Path(name).parts
-                if name.endswith("/") or len(parts) < 2 or (split and split not in parts[:-2]):
-                    continue
-                found[parts[-2]].append((parts[-1], files.read(name)))
+        path = self._file(archive)
+        try:
+            with zipfile.ZipFile(path) as files:
+                for name in sorted(files.namelist()):
+                    parts = Path(name).parts
+                    if name.endswith("/") or len(parts) < 2 or (split and split not in parts[:-2]):
+                        continue
+                    found[parts[-2]].append((parts[-1], files.read(name)))
+        except (zipfile.BadZipFile, zlib.error) as damage:
+            raise SetMalformed(path, "the archive", str(damage)) from damage
         return dict(found)
 
 

@@ -41,7 +41,7 @@ class UnknownDataSet(DataSetError):
 def load(name: str, root: Path) -> DataSet:
     """A data set of `SETS`, or "<family>/<name>", such as "lab/ten", from its folder or archive.
 
-    Raises UnknownDataSet, and what the loader raises: DataSetError, LabMissing.
+    Raises UnknownDataSet and what the loader raises, all of them DataSetError.
     """
     if name in SETS:
         return SETS[name](root)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.datasets.lab import load_lab, load_lab_controls
-from benchmark.datasets.missing import PhotoUnreadable
+from benchmark.datasets.missing import PhotoUnreadable, SetMalformed
 from benchmark.lab import LabMissing
 from tests.support.images import photo_bytes
 
@@ -87,6 +87,12 @@ def test_a_missing_archive_is_named(lab: Path) -> None:
     (lab / "wide-control.zip").unlink()
     with pytest.raises(LabMissing, match=r"wide-control\.zip"):
         load_lab_controls(lab)
+
+
+def test_a_damaged_archive_is_named(lab: Path) -> None:
+    (lab / "gtsrb.zip").write_bytes(b"PK no more")
+    with pytest.raises(SetMalformed, match=r"gtsrb\.zip, the archive: "):
+        load_lab(lab)
 
 
 @pytest.mark.skipif(not LAB.exists(), reason=f"no lab folder at {LAB} (set EMEND_LAB)")
