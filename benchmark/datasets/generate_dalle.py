@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,7 @@ import openai
 
 from benchmark.datasets.dalle import PROMPT, folder_of
 from benchmark.datasets.missing import DataSetError, PhotoUnreadable
-from benchmark.datasets.photos import decoded
+from benchmark.datasets.photos import decoded, write_photo
 from benchmark.datasets.tsi import CAPTIONS
 
 MODEL = "gpt-image-2"
@@ -55,7 +54,7 @@ def generate(
             refused.append(path)
             print(f"{number} of {len(wanted)}: refused, {caption}: {refusal.message}", flush=True)
             continue
-        write(picture, path)
+        write_photo(decoded(path.name, picture), path)
         print(f"{number} of {len(wanted)}: {path}", flush=True)
     return refused
 
@@ -74,15 +73,6 @@ def draw(client: openai.OpenAI, prompt: str, *, model: str, size: str) -> bytes:
         return base64.b64decode(answer.data[0].b64_json, validate=True)
     except binascii.Error as error:
         raise PhotoUnreadable(f"the answer to {prompt!r}", str(error)) from error
-
-
-def write(picture: bytes, path: Path) -> None:
-    """As PNG, by way of a hidden file beside it. Raises PhotoUnreadable, OSError."""
-    image = decoded(path.name, picture)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    image.save(part, "PNG")
-    os.replace(part, path)
 
 
 def main() -> int:

@@ -80,6 +80,14 @@ def filed(name: str, path: Path, label: int, group: str) -> Photo:
     return Photo(name, label, group, partial(read_photo, name, path))
 
 
+def write_photo(image: Image.Image, path: Path) -> None:
+    """As PNG, whole or not at all: by way of a hidden file beside it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    image.save(part, "PNG")
+    part.replace(path)
+
+
 def refuse_empty(
     name: str, split: str, labels: Sequence[str], photos: Sequence[Photo], where: Path
 ) -> None:

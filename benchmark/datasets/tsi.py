@@ -4,6 +4,9 @@ Source: arXiv 2407.16526. Videos are `mp4/<activity>_p<subject>_r<..>_v<..>_c<..
 frames at two a second the middle one is taken (of an even number the later of the two). Eleven
 subjects are for training, the other seven for test; four of the 31 activities are left out.
 
+Decoding takes far longer than reading a picture: `python -m benchmark.datasets.keep_frames` writes
+the frames once into a folder `frames` beside `mp4`, and what is there is read instead.
+
 The caption of each activity is worded by us: the paper's table is not legible to us. That 27
 activities have 22 captions leaves no choice of which share one: a still picture does not tell
 drinking from pouring out of a bottle or a can, the two steps of making coffee, or entering, leaving
@@ -24,7 +27,7 @@ import av
 from PIL import Image
 
 from benchmark.datasets.missing import PhotoUnreadable, SetMalformed, find
-from benchmark.datasets.photos import DataSet, Photo, refuse_empty
+from benchmark.datasets.photos import DataSet, Photo, read_photo, refuse_empty
 
 NAME = "tsi"
 TEMPLATES = ("a photo of a person {}",)
@@ -83,7 +86,7 @@ def load_tsi(root: Path) -> DataSet:
     Raises SetMissing, SetMalformed (a name of another form, an unknown activity or subject) and
     ClassEmpty.
     """
-    folder = find(NAME, "the folder of the trimmed videos", [root / each for each in _FOLDERS])
+    folder = video_folder(root)
     train: list[Photo] = []
     test: list[Photo] = []
     for subject, photo in _photos(folder):
@@ -94,6 +97,16 @@ def load_tsi(root: Path) -> DataSet:
         tuple(CAPTIONS.index(caption) for caption in update.values()) for update in UPDATES
     )
     return DataSet(NAME, CAPTIONS, TEMPLATES, updates, tuple(train), tuple(test))
+
+
+def video_folder(root: Path) -> Path:
+    """Raises SetMissing, which names every place."""
+    return find(NAME, "the folder of the trimmed videos", [root / each for each in _FOLDERS])
+
+
+def kept_frame(video: Path) -> Path:
+    """Where a video's frame is kept."""
+    return video.parent.parent / "frames" / f"{video.stem}.png"
 
 
 def middle_frame(name: str, path: Path) -> Image.Image:
@@ -126,7 +139,12 @@ def _photos(folder: Path) -> Iterator[tuple[str, Photo]]:
             raise SetMalformed(folder, path.name, f"subject {subject} is in no split")
         if activity in taught:
             update, label = taught[activity]
-            opening = partial(middle_frame, path.name, path)
+            kept = kept_frame(path)
+            opening = (
+                partial(read_photo, f"frames/{kept.name}", kept)
+                if kept.exists()
+                else partial(middle_frame, path.name, path)
+            )
             yield subject, Photo(path.name, label, subject, opening, update)
 
 
