@@ -32,7 +32,7 @@ def mean_gradients(
     it, because an in-batch loss is not defined for it. A weight that no loss depends on is left
     out. Raises VanishingGradient when all is zero, or not defined for a batch.
     """
-    weights = {name: vision.weight(name).clone().requires_grad_() for name in names}
+    weights = {name: vision.weight(name).requires_grad_() for name in names}
     batches = [(lesson, batch) for lesson in lessons for batch in _batches(lesson)]
     for step, (lesson, batch) in enumerate(batches):
         progress("scoring", step, len(batches), None)

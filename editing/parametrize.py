@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -120,6 +120,13 @@ class Parametrisation:
         """Every selected weight as edited so far, differentiable in the trainable numbers."""
         return {name: part.weight() for name, (part, _) in self.parts.items()}
 
+    def trained_weights(self) -> dict[str, Tensor]:
+        """The same for one backward pass, which hands each weight's gradient on at once.
+
+        Autograd alone would keep the gradients of all of them until it has passed the whole tower.
+        """
+        return {name: _leaf_of(weight) for name, weight in self.weights().items()}
+
     def groups(self) -> list[tuple[list[Tensor], float]]:
         """(trainable numbers, peak step size), one group a step size."""
         grouped: dict[float, list[Tensor]] = {}
@@ -137,6 +144,19 @@ class Parametrisation:
     def extract(self) -> dict[str, Delta]:
         """The learned change of every selected weight."""
         return {name: part.delta() for name, (part, _) in self.parts.items()}
+
+
+def _leaf_of(weight: Tensor) -> Tensor:
+    """A leaf of the same values; its gradient goes to what `weight` was made of, and nowhere."""
+    leaf = weight.detach().requires_grad_()
+
+    def hand_on(leaf: Tensor) -> None:
+        gradient, leaf.grad = leaf.grad, None
+        torch.autograd.backward(weight, gradient)
+
+    register: Any = leaf.register_post_accumulate_grad_hook
+    register(hand_on)
+    return leaf
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def train(
         history.planned += steps
         for step in range(steps):
             tell()
-            loss = course.loss(edited.weights(), stop.note)
+            loss = course.loss(edited.trained_weights(), stop.note)
             history.losses.append(loss.item())
             if not math.isfinite(history.losses[-1]):
                 raise LossDiverged(history.steps - 1)
@@ -65,13 +65,15 @@ def train(
                 group["lr"] = group["peak"] * factor
             optimizer.zero_grad()
             torch.autograd.backward(loss)
+            del loss  # it would keep every edited weight until the next step has made its own
             optimizer.step()
             if pace.landed is None and stop.reached(edited):
                 pace.landed = step
             if step + 1 >= pace.end:
                 history.stopped_early = step + 1 < steps
                 break
-        if stop.share_right(edited) >= config.enough_right:
+        last = number + 1 == config.rounds  # then nothing depends on what was learnt
+        if last or stop.share_right(edited) >= config.enough_right:
             break
     return history
 

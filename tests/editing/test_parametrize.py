@@ -140,3 +140,39 @@ def test_dense_offsets_have_the_whole_gradient() -> None:
     torch.autograd.backward((part.weight() * pull).sum())
     torch.testing.assert_close(offset.grad, pull)
     assert torch.equal(part.weight(), frozen)
+
+
+@MODES
+@EVERY_LAYOUT
+def test_gradients_that_are_handed_on_at_once_are_the_same(layout: str, code_parity: bool) -> None:
+    encoder = tiny_encoder(layout)
+    vision = VisionFunction(encoder, precision="bf16")
+    edited = parametrised(encoder, code_parity=code_parity)
+    shake(edited)
+    direction = vision(random_pixels(3, seed=1), {})
+    found = []
+    for weights in (edited.weights(), edited.trained_weights()):
+        torch.autograd.backward((vision(random_pixels(3), weights) * direction).sum())
+        found.append([tensor.grad for tensor in numbers(edited)])
+        for tensor in numbers(edited):
+            tensor.grad = None
+    for kept, handed in zip(*found, strict=True):
+        assert kept is not None
+        assert handed is not None
+        assert torch.equal(kept, handed)
+
+
+def test_a_gradient_is_gone_before_the_next_one_comes() -> None:
+    first, second = DensePart(torch.ones(2)), DensePart(torch.ones(2))
+    edited = Parametrisation({"first": (first, 0.1), "second": (second, 0.1)})
+    weights = edited.trained_weights()
+    nearer = weights["first"] * 3  # the second's gradient is known long before the first's
+    met: list[tuple[Tensor | None, Tensor | None]] = []
+    nearer.register_hook(
+        lambda _: met.append((weights["second"].grad, second.parameters()[0].grad))
+    )
+    torch.autograd.backward((nearer + 2 * weights["second"]).sum())
+    [(held, handed_on)] = met
+    assert held is None
+    assert handed_on is not None
+    assert handed_on.tolist() == [2.0, 2.0]

@@ -232,3 +232,16 @@ def test_the_guard_takes_no_more_images_than_configured() -> None:
     config = quick_config(epochs=4, guard_images=2)
     first, second = (fit(encoder, each, config, seed=0).history.losses for each in (task, fewer))
     assert first == second
+
+
+def test_nothing_is_asked_after_the_last_round() -> None:
+    told: list[int] = []
+    config = quick_config(rounds=1, stop_margin=100)
+    fit(
+        tiny_encoder(),
+        edit_task([0, 1]),
+        config,
+        seed=0,
+        progress=lambda phase, step, *_: told.append(step) if phase == "training" else None,
+    )
+    assert told == list(range(20))
