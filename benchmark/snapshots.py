@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmark.loop import RESULTS, commit, say
+from benchmark.memory import forget_peak, peak_bytes, resident_bytes
 from editing.methods import LorsuConfig
 from editing.selection import select
 from encoder.adapter import Adapter, Provenance
@@ -149,15 +150,10 @@ def peak_bytes_of(load: Callable[[], object]) -> int:
     """Resident memory at its highest during a load, above that before. For Linux with glibc."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what former loads left at hand would hide the need
-    Path("/proc/self/clear_refs").write_text("5")  # forget the former peak
-    before = _resident_bytes("VmRSS")
+    forget_peak()
+    before = resident_bytes()
     load()
-    return _resident_bytes("VmHWM") - before
-
-
-def _resident_bytes(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(f"{name}:")[1].split()[0])
+    return peak_bytes() - before
 
 
 def measure_way(shelf: Shelf, version: int, *, snapshot: int | None) -> dict[str, Any]:

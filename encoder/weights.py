@@ -72,7 +72,7 @@ def find_source(name: str, pretrained: str | None, *, random_weights: bool = Fal
 def build_model(source: Source, *, device: str | torch.device, precision: str) -> nn.Module:
     """The model of `source` with its weights. Raises WeightsInvalid."""
     try:
-        with _without_false_alarm():
+        with without_false_alarm():
             model: nn.Module = open_clip.create_model(
                 source.architecture,
                 load_weights=False,
@@ -95,8 +95,8 @@ def build_model(source: Source, *, device: str | torch.device, precision: str) -
 
 
 @contextmanager
-def _without_false_alarm() -> Iterator[None]:
-    """open_clip warns of random weights, which are about to be replaced."""
+def without_false_alarm() -> Iterator[None]:
+    """open_clip warns of random weights, which are about to be replaced or meant."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("No pretrained weights loaded")

@@ -1,0 +1,1 @@
+"""What editing a backbone costs: numbers trained, FLOPs, CPU time, memory and file, by method."""

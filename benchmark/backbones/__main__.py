@@ -1,0 +1,104 @@
+"""`python -m benchmark.backbones`: what editing costs, by backbone and method.
+
+Each measurement runs in a process of its own, one after the other, and is kept as a JSON file; one
+that is kept already is not done again unless asked for. Models are open_clip names, at random
+weights and without any download, or folders. `--table` prints all that is kept as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from benchmark import methods
+from benchmark.backbones.measurement import Plan, measure
+from benchmark.backbones.records import Records
+from benchmark.backbones.room import MemoryShort, check_room
+from benchmark.backbones.table import markdown
+from benchmark.loop import RESULTS, commit, say
+from benchmark.memory import free_bytes
+from editing.errors import EditError
+from encoder.errors import EncoderError
+
+MODELS = ("ViT-L-14", "ViT-L-14-336", "EVA01-g-14")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 1 when a measurement was refused or did not end."""
+    options = _options(arguments)
+    records = Records(options.out)
+    if options.table:
+        print(markdown(records.all()), end="")
+        return 0
+    tree = commit()  # before the first result makes the tree dirty
+    plans = [
+        Plan(model, method, options.precision, options.batch, options.repeats, options.seed)
+        for model in options.model
+        for method in options.methods
+    ]
+    failed = 0
+    for plan in plans:
+        if not options.again and records.find(plan) is not None:
+            say(f"{plan.model} by {plan.method}: kept from before")
+            continue
+        try:
+            check_room(plan, free=free_bytes())
+            found = measure_apart(plan)
+        except (
+            EncoderError,
+            EditError,
+            methods.NotOneMethod,
+            MemoryShort,
+            ProcessEnded,
+        ) as problem:
+            print(f"not measured: {problem}")
+            failed = 1
+            continue
+        say(f"{plan.model} by {plan.method}: {records.save(plan, {'commit': tree, **found})}")
+    return failed
+
+
+class ProcessEnded(Exception):
+    """The process of a measurement gave no result; that it was killed is the likely reason."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(f"{plan.model} by {plan.method}: its process ended without a result")
+
+
+def measure_apart(plan: Plan) -> dict[str, Any]:
+    """`measure` in a process of its own. Raises what it raises, and ProcessEnded."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_give_way) as pool:
+        try:
+            return pool.submit(measure, plan).result()
+        except BrokenProcessPool as killed:
+            raise ProcessEnded(plan) from killed
+
+
+def _give_way() -> None:
+    """If memory runs short after all, this process ends, and no other."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.backbones", description=__doc__)
+    parser.add_argument("--model", nargs="+", default=list(MODELS))
+    parser.add_argument("--methods", nargs="+", default=methods.method_names())
+    parser.add_argument("--batch", type=int, default=8, help="images a step (the paper's few-shot)")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--repeats", type=int, default=3, help="steps that are timed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="also what is kept")
+    parser.add_argument("--out", type=Path, default=RESULTS / "backbones")
+    parser.add_argument("--table", action="store_true", help="print what is kept as Markdown")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
