@@ -63,6 +63,7 @@ class Experiment(BaseModel):
     updates: int = Field(ge=1, le=1000, description="in which the classes come")
     seeds: tuple[int, ...] = Field(min_length=1, description="of draws and fits")
     controls: tuple[str, ...] = Field((), description="sets that must not change, by name")
+    watched: tuple[str, ...] = Field((), description="those that are asked after every update")
     guard: str = Field("", description="control set whose photos train the guard term; half of it")
     probe: int = Field(ge=1, description="test photos a class that are asked after every update")
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.datasets.lab import load_lab, load_lab_controls
+from benchmark.datasets.catalogue import load
 from benchmark.datasets.photos import DataSet, cut_by_group
 from benchmark.experiment import Experiment
 from encoder.clip import Encoder, load_encoder
 
 LAB = Path("../shared/lab")
-LAB_CONTROLS = ("ten", "thousand", "wide")
 VALIDATION_SHARE = 0.3  # of each class's groups
 VALIDATION_SEED = 0
 
@@ -59,7 +58,7 @@ class Places:
 
     def data(self, name: str) -> DataSet:
         """What is learnt. Raises PlaceUnknown, and what its loader raises."""
-        found = self._load(name)
+        found = load(name, self.folder(name))
         if not self.validation:
             return found
         fitting, kept = cut_by_group(found.train, VALIDATION_SHARE, VALIDATION_SEED)
@@ -67,17 +66,11 @@ class Places:
 
     def controls(self, names: Sequence[str]) -> dict[str, DataSet]:
         """Control sets by name. Raises PlaceUnknown, and what their loaders raise."""
-        of_lab = load_lab_controls(self.folder("lab")) if set(names) & set(LAB_CONTROLS) else {}
-        return {name: of_lab.get(name) or self._load(name) for name in names}
-
-    def _load(self, name: str) -> DataSet:
-        folder = self.folder(name)
-        if name != "lab":
-            raise PlaceUnknown(name)
-        return load_lab(folder)
+        return {name: load(name, self.folder(name)) for name in names}
 
     def folder(self, name: str) -> Path:
-        """Raises PlaceUnknown."""
-        if name not in self.folders:
-            raise PlaceUnknown(name)
-        return self.folders[name]
+        """Where a set or its family lies ("lab" of "lab/ten"). Raises PlaceUnknown."""
+        family = name.partition("/")[0]
+        if family not in self.folders:
+            raise PlaceUnknown(family)
+        return self.folders[family]

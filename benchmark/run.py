@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.bed import Bed
-from benchmark.datasets.missing import SetMalformed, SetMissing
-from benchmark.datasets.photos import PhotoUnreadable
+from benchmark.datasets.missing import DataSetError
 from benchmark.experiment import Experiment, ExperimentInvalid, StudyUnknown, load_study, studies
 from benchmark.lab import LabMissing
 from benchmark.loop import say
@@ -29,16 +28,14 @@ from encoder.errors import EncoderError
 TEXTS = 5000  # labels whose features are kept in memory
 RATES = ("learning_rate", "fc1_learning_rate")
 PROBLEMS = (
+    DataSetError,
     DirtyTree,
     EditError,
     EncoderError,
     ExperimentInvalid,
     LabMissing,
-    PhotoUnreadable,
     PlaceMalformed,
     PlaceUnknown,
-    SetMalformed,
-    SetMissing,
     StudyUnknown,
 )
 
@@ -91,11 +88,9 @@ def _run_all(
 
 
 def _bed(experiment: Experiment, places: Places, work: Path) -> Bed:
-    base = places.encoder(experiment)
+    data, controls = places.data(experiment.data), places.controls(experiment.controls)
     cache = TextFeatureCache(TEXTS, work / "texts")
-    return Bed(
-        base, places.data(experiment.data), places.controls(experiment.controls), cache=cache
-    )
+    return Bed(places.encoder(experiment), data, controls, cache=cache)
 
 
 def _told(record: Record, *, kept: bool) -> str:

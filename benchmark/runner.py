@@ -129,7 +129,7 @@ class Run:
     def _row(
         self, bed: Bed, edited: Edited, probe: Sheet, tasks: Sequence[Sequence[int]]
     ) -> UpdateRow:
-        watched = [sheet for name, sheet in bed.controls.items() if name != "wide"]
+        watched = [bed.controls[name] for name in self.experiment.watched if name in bed.controls]
         answers = bed.ask(edited.encoder, [replace(probe, name="probe"), *watched])
         mine = answers["probe"]
         return UpdateRow(

@@ -94,7 +94,7 @@ def _table(runs: Sequence[Record]) -> str:
     head = ["method", "seeds", "target %", "change", "taught %"]
     head += ["ACC", "BWT", "forgetting"] if stream else []
     for name in controls:
-        head += [f"{name} %", "change", "flips %"]
+        head += [f"{name.rpartition('/')[2]} %", "change", "flips %"]
     head += ["numbers trained", "GFLOPs a step", "minutes"]
     lines = [_row(head), _row(["---"] * len(head))]
     by_name = [(name, list(same)) for name, same in groupby(sorted(runs, key=_order), _order)]

@@ -46,11 +46,12 @@ def test_a_study_makes_a_record_of_every_method(
     for name, told in records.items():
         assert told["libraries"]["torch"]
         assert told["commit"] == state_of_code()[0]
-        assert set(told["controls"]) == {"ten", "thousand", "wide"}
+        assert set(told["controls"]) == {"lab/ten", "lab/thousand", "lab/wide"}
         if name.startswith("zero-shot"):
             assert told["updates"] == []
             assert told["target"]["before"] == told["target"]["after"]
             continue
+        assert {tuple(row["controls"]) for row in told["updates"]} == {("lab/ten", "lab/thousand")}
         assert [len(row["tasks"]) for row in told["updates"]] == [2, 2]
         assert min(row["steps"] for row in told["updates"]) >= 1
         assert min(told["parameters"], told["step_flops"], told["peak_memory"]) > 0
@@ -154,6 +155,8 @@ def test_a_killed_run_goes_on_after_its_last_update(
         (["lab-continual", "--place", "lab"], "name=folder"),
         (["lab-continual", "--place", "lab=nowhere"], "nowhere"),
         (["lab-continual", "--controls", "moon"], "--place moon=<folder>"),
+        (["lab-continual", "--controls", "lab/moon"], "no data set 'lab/moon', only lab/ten"),
+        (["lab-continual", "--data", "gtsrb", "--place", "gtsrb=nowhere"], "looked for nowhere"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(
