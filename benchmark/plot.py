@@ -66,7 +66,7 @@ def _course(runs: Sequence[Record], group: Group) -> Figure:
     controls = list(next(run for run in runs if run.updates).updates[0].controls)
     figure, axes = _figure(1 + len(controls))
     for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
-        if not same[0].updates:
+        if len(same[0].updates) < 2:
             continue
         count = range(1, 1 + min(len(run.updates) for run in same))
         for axis, name in zip(axes, ["", *controls], strict=True):
@@ -87,8 +87,11 @@ def _after(run: Record, number: int, control: str) -> float:
 
 def _by_title(runs: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     def order(run: Record) -> tuple[bool, str, str]:
-        return run.facts["method"] is not None, run.name, run.title
+        updates = run.facts["updates"]
+        several = f", {updates} updates" if updates > 1 and len(streams) > 1 else ""
+        return run.facts["method"] is not None, run.name, run.title + several
 
+    streams = {run.facts["updates"] for run in runs}
     ordered = sorted(runs, key=order)
     return [(key[2], list(same)) for key, same in groupby(ordered, order)]
 
@@ -109,13 +112,13 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _stem(group: Group) -> str:
-    data, shots, updates = group
-    return f"{data}-{shots or 'all'}x{updates}"
+    data, shots = group
+    return f"{data}-{shots or 'all'}"
 
 
 def _told(group: Group) -> str:
-    data, shots, updates = group
-    return f"{data}: {shots or 'all'} photos a class, updates: {updates}"
+    data, shots = group
+    return f"{data}, {f'{shots} photos a class' if shots else 'all training photos'}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The tables of a study as Markdown: ``python -m benchmark.table lab-continual``.
 
-Mean ± sample deviation over seeds. Runs of other shots or updates stand in tables of their own;
-runs that were asked other photos are refused.
+Mean ± sample deviation over seeds. Runs of other data or shots stand in tables of their own; runs
+that were asked other photos are refused.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from benchmark.metrics import average_accuracy, backward_transfer, forgetting
 from benchmark.record import RESULTS, Asked, Record, RecordStore
 from benchmark.vqa.scoring import Spread
 
-Group = tuple[str, int, int]
-"""Data, shots and updates."""
+Group = tuple[str, int]
+"""Data and shots."""
 
 
 class NothingKept(Exception):
@@ -41,10 +41,9 @@ def tables(records: Sequence[Record]) -> str:
     """All tables of these runs. Raises RunsDiffer."""
     parts = []
     for group, runs in grouped(records):
-        data, shots, updates = group
+        data, shots = group
         told = f"{shots} photos a class" if shots else "all training photos"
-        many = "one update" if updates == 1 else f"{updates} updates"
-        parts.append(f"**{data}, {told}, {many}**\n\n{_table(runs)}")
+        parts.append(f"**{data}, {told}**\n\n{_table(runs)}")
     return "\n".join(parts)
 
 
@@ -67,7 +66,7 @@ def grouped(records: Iterable[Record]) -> list[tuple[Group, list[Record]]]:
 
 def group_of(record: Record) -> Group:
     """Which table a run stands in."""
-    return record.facts["data"], record.facts["shots"], record.facts["updates"]
+    return record.facts["data"], record.facts["shots"]
 
 
 def spread(runs: Sequence[Record], value: Callable[[Record], float]) -> str:
@@ -91,7 +90,7 @@ def _comparable(runs: list[Record]) -> list[Record]:
 def _table(runs: Sequence[Record]) -> str:
     controls = list(runs[0].controls)
     stream = any(len(run.updates) > 1 for run in runs)
-    head = ["method", "seeds", "target %", "change", "taught %"]
+    head = ["method", "updates", "seeds", "target %", "change", "taught %"]
     head += ["ACC", "BWT", "forgetting"] if stream else []
     for name in controls:
         head += [f"{name.rpartition('/')[2]} %", "change", "flips %"]
@@ -102,19 +101,20 @@ def _table(runs: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _order(run: Record) -> tuple[bool, str]:
-    return run.facts["method"] is not None, run.name
+def _order(run: Record) -> tuple[bool, str, int]:
+    return run.facts["method"] is not None, run.name, run.facts["updates"]
 
 
 def _cells(runs: Sequence[Record], controls: Sequence[str], *, stream: bool) -> list[str]:
     first, edited = runs[0], runs[0].facts["method"] is not None
-    cells = [first.title, str(len(runs)), spread(runs, lambda run: run.target.after)]
+    updates = str(first.facts["updates"]) if edited else ""
+    cells = [first.title, updates, str(len(runs)), spread(runs, lambda run: run.target.after)]
     cells.append(_change(runs, lambda run: run.target) if edited else "")
     cells.append(spread(runs, lambda run: run.reliability or 0.0) if edited else "")
     if stream:
         measures = (average_accuracy, backward_transfer, forgetting)
         cells += [
-            spread(runs, lambda run, m=measure: m(run.matrix)) if edited else ""  # type: ignore[misc]
+            spread(runs, lambda run, m=measure: m(run.matrix)) if len(first.updates) > 1 else ""  # type: ignore[misc]
             for measure in measures
         ]
     for name in controls:

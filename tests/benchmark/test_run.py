@@ -66,6 +66,18 @@ def test_a_study_makes_a_record_of_every_method(
     assert capsys.readouterr().out.count("kept:") == len(records)
 
 
+def test_every_recipe_for_the_service_runs(lab: Path, tmp_path: Path) -> None:
+    told = ["lab-default", "--shots", "2", "--epochs", "1", "--seeds", "0"]
+    assert main(arguments(lab, tmp_path, *told)) == 0
+    records = kept(tmp_path, "lab-default")
+    assert len(records) == len(load_study("lab-default"))
+    guarded = {name for name, told in records.items() if told["facts"]["guard"]}
+    assert guarded
+    plain, other = records["e-refit-2x1-seed0"], records["f-guard-2x1-seed0"]
+    assert plain["target"]["digest"] == other["target"]["digest"]
+    assert plain["updates"][0]["loss"] != other["updates"][0]["loss"]
+
+
 def test_another_setting_is_another_run(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

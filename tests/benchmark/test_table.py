@@ -72,7 +72,15 @@ def test_other_shots_stand_in_a_table_of_their_own() -> None:
     told = tables([made(), made(shots=5), made("zero-shot")])
     assert told.count("| LORSU") == 2
     assert told.count("| ZERO-SHOT") == 2
-    assert "5 photos a class, 2 updates" in told
+    assert "lab, 5 photos a class" in told
+
+
+def test_longer_streams_stand_beside_shorter_ones() -> None:
+    told = tables([made(), made(updates=20), made("zero-shot")])
+    assert told.count("**") == 2
+    assert "| LORSU | 2 | 1 |" in told
+    assert "| LORSU | 20 | 1 |" in told
+    assert "| ZERO-SHOT |  | 1 |" in told
 
 
 def test_runs_that_were_asked_other_things_are_refused() -> None:
@@ -102,7 +110,7 @@ def test_records_survive_the_disk(tmp_path: Path) -> None:
 def test_plots_are_pictures_of_every_table(tmp_path: Path) -> None:
     records = [made(seed=0), made(seed=1, after=53), made("spu", after=45), made("zero-shot")]
     paths = draw(records, tmp_path)
-    assert [path.name for path in paths] == ["lab-20x2-trade.png", "lab-20x2-updates.png"]
+    assert [path.name for path in paths] == ["lab-20-trade.png", "lab-20-updates.png"]
     for path in paths:
         with Image.open(path) as picture:
             assert picture.width > 300
@@ -118,6 +126,6 @@ def test_both_commands_say_when_there_is_nothing(
         assert command(["mine", "--out", str(tmp_path)]) == 1
         assert "holds no results of mine" in capsys.readouterr().err
     RecordStore(tmp_path).save(made(), "lorsu-20x2-seed0")
-    for command, told in ((table.main, "### mine"), (plot.main, "lab-20x2-trade.png")):
+    for command, told in ((table.main, "### mine"), (plot.main, "lab-20-trade.png")):
         assert command(["mine", "--out", str(tmp_path)]) == 0
         assert told in capsys.readouterr().out
