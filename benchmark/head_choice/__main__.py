@@ -1,0 +1,71 @@
+"""``python -m benchmark.head_choice --lab <lab folder>``: runs what is missing, prints a table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmark.datasets.missing import PhotoUnreadable
+from benchmark.head_choice.material import MATERIALS
+from benchmark.head_choice.table import markdown
+from benchmark.head_choice.trial import CHOICES, PARTS, Result, ResultStore, Trial, facts, run
+from benchmark.lab import LabMissing
+from benchmark.loop import RESULTS, commit, say
+from editing.errors import EditError
+from encoder.clip import Encoder, load_encoder
+from encoder.errors import EncoderError
+
+
+def study(options: argparse.Namespace, base: Encoder, at: str) -> list[Result]:
+    """Every trial of one material, seed after seed, so that a study that is stopped has whole
+    seeds. Raises LabMissing, PhotoUnreadable, EditError."""
+    material = MATERIALS[options.material](base, options.lab)
+    store = ResultStore(options.out)
+    results = []
+    for seed in range(options.seeds):
+        for part in PARTS:
+            for choice in CHOICES:
+                trial = Trial(
+                    options.material, part, choice, seed, options.shots, options.steps, options.rate
+                )
+                result = store.find(trial, facts(trial, base, material))
+                if result is None:
+                    result = run(trial, base, material, at)
+                    store.save(result)
+                    say(f"{trial.key}: {result.target:.1f} %, {result.flips:.1f} % flips")
+                results.append(result)
+    return results
+
+
+def main() -> int:
+    """Command line: see ``python -m benchmark.head_choice --help``."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.head_choice")
+    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
+    parser.add_argument("--encoder", default="bundled", help="the tower that is asked")
+    parser.add_argument("--material", choices=sorted(MATERIALS), default="digits")
+    parser.add_argument("--seeds", type=int, default=3, help="draws and fits, from seed 0")
+    parser.add_argument("--shots", type=int, default=10, help="corrections a class")
+    parser.add_argument("--steps", type=int, default=40, help="of the optimizer, eight photos each")
+    parser.add_argument("--rate", type=float, default=5e-3, help="peak step size of heads")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "head_choice", help="results")
+    parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
+    options = parser.parse_args()
+    at = commit()
+    if (at == "unknown" or at.endswith("-dirty")) and not options.allow_dirty:
+        print(f"head_choice stopped: results of {at} code; commit first, or say --allow-dirty")
+        return 1
+    torch.set_num_threads(options.threads)
+    try:
+        results = study(options, load_encoder(options.encoder), at)
+    except (LabMissing, PhotoUnreadable, EditError, EncoderError) as problem:
+        print(f"head_choice stopped: {problem}")
+        return 1
+    print(markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

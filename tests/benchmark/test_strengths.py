@@ -1,0 +1,109 @@
+"""One edit at many strengths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.strengths import (
+    TENTHS,
+    AtStrength,
+    at_strengths,
+    largest_within,
+    smallest_that_fixes,
+)
+from editing.fewshot import EditTask
+from editing.methods import Fit, fit
+from encoder.clip import Encoder
+from tests.support.edit_task import control_set, edit_task, quick_config
+from tests.support.tiny_encoder import tiny_encoder
+
+Edited = tuple[Encoder, EditTask, Fit]
+
+
+@pytest.fixture(scope="module")
+def edited() -> Edited:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3, 4, 0])
+    return encoder, task, fit(encoder, task, quick_config(epochs=40), seed=0)
+
+
+def told(edited: Edited, strengths: tuple[float, ...], budget: float = 100) -> list[AtStrength]:
+    encoder, task, fitted = edited
+    return at_strengths(
+        encoder,
+        fitted.deltas,
+        task=task,
+        validation=edit_task([0, 1, 2, 3], seed=5),
+        controls=[control_set(encoder, budget=budget)],
+        strengths=strengths,
+    )
+
+
+def test_nothing_changes_at_zero_and_all_is_right_at_one(edited: Edited) -> None:
+    encoder, task, _ = edited
+    none, whole = told(edited, (0.0, 1.0))
+    before = (encoder.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    assert none.corrections == pytest.approx(percent(before == task.targets))
+    assert [change.whole.flips for change in none.controls] == [0]
+    assert whole.corrections == 100
+    assert whole.controls[0].whole.flips > 0
+
+
+def test_each_strength_is_the_encoder_with_that_much_of_the_edit(edited: Edited) -> None:
+    encoder, task, fitted = edited
+    (half,) = told(edited, (0.5,))
+    deltas = {name: delta.scaled(0.5) for name, delta in fitted.deltas.items()}
+    halfway = encoder.merged_deltas(deltas, label="half")
+    answers = (halfway.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
+    assert half.corrections == pytest.approx(percent(answers == task.targets))
+    unseen = edit_task([0, 1, 2, 3], seed=5)
+    answers = (halfway.embed_images(unseen.pixels) @ unseen.text_features.T).argmax(dim=1)
+    assert half.validation == pytest.approx(percent(answers == unseen.targets))
+    control = control_set(encoder, budget=100)
+    flipped = control.answers(halfway.embed_images(control.pixels)) != control.targets
+    assert half.controls[0].whole.flips == pytest.approx(percent(flipped))
+
+
+def test_what_fixes_and_what_is_within_the_budget(edited: Edited) -> None:
+    points = told(edited, TENTHS, budget=0)
+    fixing = smallest_that_fixes(points)
+    assert fixing is not None
+    assert fixing.corrections == 100
+    assert all(each.corrections < 98 for each in points if each.strength < fixing.strength)
+    within = largest_within(points)
+    assert within is None or within.within
+    assert not points[-1].within
+    assert largest_within(told(edited, TENTHS)) == told(edited, TENTHS)[-1]
+
+
+def test_an_edit_may_fix_nothing_and_keep_nothing(edited: Edited) -> None:
+    assert smallest_that_fixes(told(edited, (0.0,))) is None
+    assert largest_within(told(edited, (1.0,), budget=0)) is None
+
+
+def test_every_strength_costs_one_look_at_each_photo(edited: Edited) -> None:
+    encoder, task, fitted = edited
+    phases: list[str] = []
+    at_strengths(
+        encoder,
+        fitted.deltas,
+        task=task,
+        validation=task,
+        controls=[control_set(encoder, budget=100)] * 2,
+        strengths=(0.5, 1.0),
+        progress=lambda phase, *_: phases.append(phase),
+    )
+    # The base's look at the controls; then corrections, validation and controls for each.
+    assert len(phases) == 1 + 2 * 3
+
+
+def test_it_is_told_as_json(edited: Edited) -> None:
+    (point,) = told(edited, (1.0,))
+    answer = point.to_json()
+    assert (answer["strength"], answer["corrections"], answer["within"]) == (1, 100, True)
+    assert answer["controls"][0]["name"] == "noise"
+
+
+def percent(right: Tensor) -> float:
+    return 100 * float(right.to(torch.float32).mean())
