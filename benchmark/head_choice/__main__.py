@@ -12,20 +12,21 @@ from benchmark.head_choice.material import MATERIALS
 from benchmark.head_choice.table import markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, Result, ResultStore, Trial, facts, run
 from benchmark.lab import LabMissing
-from benchmark.loop import RESULTS, commit, say
+from benchmark.loop import RESULTS, say
+from benchmark.record import DirtyTree, check_out
 from editing.errors import EditError
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
 
 
 def study(options: argparse.Namespace, base: Encoder, at: str) -> list[Result]:
-    """Every trial of one material, seed after seed, so that a study that is stopped has whole
-    seeds. Raises LabMissing, PhotoUnreadable, EditError."""
+    """Every trial of one material, seed after seed of heads alone, which tell the choices apart
+    best, then with fc1. Raises LabMissing, PhotoUnreadable, EditError."""
     material = MATERIALS[options.material](base, options.lab)
     store = ResultStore(options.out)
     results = []
-    for seed in range(options.seeds):
-        for part in PARTS:
+    for part in PARTS:
+        for seed in range(options.seeds):
             for choice in CHOICES:
                 trial = Trial(
                     options.material, part, choice, seed, options.shots, options.steps, options.rate
@@ -53,14 +54,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "head_choice", help="results")
     parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
     options = parser.parse_args()
-    at = commit()
-    if (at == "unknown" or at.endswith("-dirty")) and not options.allow_dirty:
-        print(f"head_choice stopped: results of {at} code; commit first, or say --allow-dirty")
-        return 1
     torch.set_num_threads(options.threads)
     try:
+        at = check_out(options.out, allow_dirty=options.allow_dirty)
         results = study(options, load_encoder(options.encoder), at)
-    except (LabMissing, PhotoUnreadable, EditError, EncoderError) as problem:
+    except (DirtyTree, LabMissing, PhotoUnreadable, EditError, EncoderError) as problem:
         print(f"head_choice stopped: {problem}")
         return 1
     print(markdown(results))

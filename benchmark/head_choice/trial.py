@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from benchmark.head_choice.material import Material
 from benchmark.methods import parse
+from benchmark.record import write_json
 from editing.control import ControlSet
 from editing.methods import MethodConfig, fit
 from encoder.clip import Encoder
@@ -153,11 +153,7 @@ class ResultStore:
 
     def save(self, result: Result) -> None:
         """Whole or not at all."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        path = self._path(result.trial)
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(asdict(result), indent=1) + "\n")
-        os.replace(aside, path)
+        write_json(self._path(result.trial), asdict(result))
 
     def find(self, trial: Trial, facts: Mapping[str, Any]) -> Result | None:
         """The result of exactly these facts, if it is kept."""

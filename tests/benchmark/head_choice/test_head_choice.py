@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark import record
 from benchmark.head_choice import __main__ as command
 from benchmark.head_choice.material import MATERIALS, digits, signs
 from benchmark.head_choice.table import markdown
@@ -30,7 +31,7 @@ def base(lab: Path) -> Encoder:
 def ask(
     monkeypatch: pytest.MonkeyPatch, lab: Path, out: Path, *more: str, at: str = "abc1234"
 ) -> int:
-    monkeypatch.setattr(command, "commit", lambda: at)
+    monkeypatch.setattr(command, "check_out", lambda *_, **__: at)
     told = ["--lab", str(lab), "--encoder", str(lab / "base"), "--out", str(out), *more]
     few = ["--material", "signs", "--seeds", "1", "--shots", "1", "--steps", "2"]
     monkeypatch.setattr(sys, "argv", ["head_choice", *few, *told])
@@ -93,12 +94,15 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(
     assert all(path.read_text() != kept[path] for path in kept)  # other facts, other results
 
 
-@pytest.mark.parametrize("at", ["unknown", "abc1234-dirty"])
 def test_it_keeps_no_results_of_changed_code(
-    at: str, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(monkeypatch, lab, tmp_path, at=at) == 1
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(record, "state_of_code", lambda _: ("abc1234-dirty", "files have changed"))
+    inside = record.REPOSITORY / "benchmark" / "results" / "nowhere"
+    monkeypatch.setattr(sys, "argv", ["head_choice", "--lab", str(tmp_path), "--out", str(inside)])
+    assert command.main() == 1
+    assert "committed code only, and files have changed" in capsys.readouterr().out
+    assert not inside.exists()
 
 
 def test_it_says_what_of_the_lab_is_missing(
