@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ from benchmark.datasets.photos import DataSet, Photo
 from benchmark.eyes import Eyes
 from encoder.classifier import TextFeatureCache, build_classifier
 from encoder.clip import Encoder
+
+Drawn = Mapping[tuple[int, int | None], list[Photo]]
+"""Photos by label and update; None: of no update in particular."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +117,27 @@ class Bed:
 
     def lessons(self, *, updates: int, shots: int, seed: int) -> list[Lesson]:
         """What each update teaches; `shots` photos a class drawn by seed, 0: all there are."""
-        drawn = self._drawn(shots, seed)
-        return [self._lesson(part, drawn) for part in parts_of(self.data, updates)]
+        drawn = self._drawn(shots, seed, apart=updates == len(self.data.updates))
+        parts = parts_of(self.data, updates)
+        return [self._lesson(part, drawn, number) for number, part in enumerate(parts)]
 
-    def _drawn(self, shots: int, seed: int) -> dict[int, list[Photo]]:
+    def _drawn(self, shots: int, seed: int, *, apart: bool) -> Drawn:
+        """Photos by label and by the update that they belong to, which counts where it is kept
+        `apart`."""
         rng = random.Random(seed)
-        drawn = {}
-        for label in range(len(self.data.labels)):
-            photos = [photo for photo in self.data.train if photo.label == label]
-            drawn[label] = rng.sample(photos, min(shots or len(photos), len(photos)))
-        return drawn
+        pools: dict[tuple[int, int | None], list[Photo]] = defaultdict(list)
+        for photo in self.data.train:
+            pools[photo.label, photo.update if apart else None].append(photo)
+        order = sorted(pools, key=lambda pool: (pool[0], -1 if pool[1] is None else pool[1]))
+        return {
+            pool: rng.sample(pools[pool], min(shots or len(pools[pool]), len(pools[pool])))
+            for pool in order
+        }
 
-    def _lesson(self, part: Sequence[Visit], drawn: Mapping[int, list[Photo]]) -> Lesson:
+    def _lesson(self, part: Sequence[Visit], drawn: Drawn, update: int) -> Lesson:
         photos: list[Photo] = []
         for visit in part:
-            mine = drawn[visit.label]
+            mine = drawn.get((visit.label, None), []) + drawn.get((visit.label, update), [])
             photos += mine[
                 len(mine) * visit.turn // visit.turns : len(mine) * (visit.turn + 1) // visit.turns
             ]
@@ -156,7 +166,7 @@ def parts_of(data: DataSet, updates: int) -> list[list[Visit]]:
     if updates == len(data.updates):
         return [[Visit(label, 0, 1) for label in group] for group in data.updates]
     groups = data.updates or (tuple(range(len(data.labels))),)
-    order = [label for group in groups for label in group]
+    order = list(dict.fromkeys(label for group in groups for label in group))
     rounds = max(1, -(-updates // len(order)))
     count = max(updates, len(order))
     turns = {label: len(range(place, count, len(order))) for place, label in enumerate(order)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,38 @@ def test_a_class_that_comes_again_brings_other_photos(bed: Bed) -> None:
     assert first.labels == second.labels
     pictures = {picture.numpy().tobytes() for picture in (*first.pixels, *second.pixels)}
     assert len(pictures) == 4
+
+
+def shared_caption(bed: Bed, *, shots: int, updates: int) -> list[dict[int, set[bytes]]]:
+    """Label to pictures of each lesson, where both updates teach label 0, each with photos of its
+    own, and label 1 belongs to the second."""
+    train = [
+        replace(photo, label=row // 12, update=0 if row < 8 else 1)
+        for row, photo in enumerate(bed.data.train[:24])
+    ]
+    both = Bed(bed.base, replace(bed.data, updates=((0,), (0, 1)), train=tuple(train)), {})
+    found = []
+    for lesson in both.lessons(updates=updates, shots=shots, seed=0):
+        pictures: dict[int, set[bytes]] = {label: set() for label in lesson.labels}
+        for picture, label in zip(lesson.pixels, lesson.targets.tolist(), strict=True):
+            pictures[label].add(picture.numpy().tobytes())
+        assert sum(map(len, pictures.values())) == len(lesson.targets)
+        found.append(pictures)
+    return found
+
+
+def test_a_label_of_two_updates_is_taught_by_each_with_its_own_photos(bed: Bed) -> None:
+    first, second = shared_caption(bed, shots=3, updates=2)
+    assert {label: len(pictures) for label, pictures in first.items()} == {0: 3}
+    assert {label: len(pictures) for label, pictures in second.items()} == {0: 3, 1: 3}
+    assert not first[0] & second[0]
+    first, second = shared_caption(bed, shots=0, updates=2)
+    assert (len(first[0]), len(second[0]), len(second[1])) == (8, 4, 12)
+
+
+def test_a_label_of_two_updates_is_taught_once_when_they_are_one(bed: Bed) -> None:
+    [whole] = shared_caption(bed, shots=0, updates=1)
+    assert {label: len(pictures) for label, pictures in whole.items()} == {0: 12, 1: 12}
 
 
 def test_no_shots_means_all(bed: Bed) -> None:
