@@ -53,18 +53,6 @@ class DataSet:
     train: tuple[Photo, ...]
     test: tuple[Photo, ...]
 
-    def taught(self, update: int) -> list[Photo]:
-        """The training photos of one update, in the order of `train`."""
-        return self._of(self.train, update)
-
-    def asked(self, update: int) -> list[Photo]:
-        """The test photos of what one update teaches, in the order of `test`."""
-        return self._of(self.test, update)
-
-    def _of(self, photos: Sequence[Photo], update: int) -> list[Photo]:
-        rows = set(self.updates[update])
-        return [photo for photo in photos if photo.label in rows and photo.update in (None, update)]
-
 
 def read_photo(name: str, path: Path) -> Image.Image:
     """RGB, upright. Raises PhotoUnreadable."""

@@ -10,7 +10,7 @@ import pytest
 from benchmark.datasets.dalle import PROMPT, folder_of, load_dalle
 from benchmark.datasets.missing import ClassEmpty, SetMalformed, SetMissing
 from benchmark.datasets.tsi import CAPTIONS
-from tests.benchmark.datasets.photo_files import packed, write_photos
+from tests.support.photo_files import packed, write_photos
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from benchmark.datasets.imagefolder import load_imagefolder
 from benchmark.datasets.missing import ClassEmpty, PhotoUnreadable, SetMalformed, SetMissing
-from tests.benchmark.datasets.photo_files import packed, write_photos
 from tests.support.images import truncated
+from tests.support.photo_files import packed, write_photos
 
 FLOWERS = ["red_rose/a.jpg", "red_rose/more/b.PNG", "tulip/a.webp"]
 SPLITS = [f"{split}/{name}" for split in ("train", "test") for name in FLOWERS]

@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from benchmark.datasets.imagenet import LABELS, ROWS, SOLUTION, TRUTH, load_imagenet
 from benchmark.datasets.missing import ClassEmpty, PhotoUnreadable, SetMalformed, SetMissing
-from tests.benchmark.datasets.photo_files import write_photos
+from tests.support.photo_files import write_photos
 
 SYNSETS = ("n02123159", "n01440764", "n02992211")  # tiger cat, tench, cello
 FILES = [f"ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3)]

@@ -49,8 +49,10 @@ def test_a_caption_of_several_updates_is_taught_by_the_right_videos(root: Path) 
     walking = CAPTIONS.index("walking")
     assert [walking in update for update in frames.updates] == [True, True, False, False, True]
     for update, captions in enumerate(UPDATES):
-        for photos in (frames.taught(update), frames.asked(update)):
-            assert {photo.name.split("_")[0] for photo in photos} == set(captions)
+        for photos in (frames.train, frames.test):
+            mine = [photo for photo in photos if photo.update == update]
+            assert {photo.name.split("_")[0] for photo in mine} == set(captions)
+            assert {photo.label for photo in mine} == set(frames.updates[update])
 
 
 @pytest.mark.parametrize("folder", ["Smarthome/mp4", "toyota_smarthome_mp4/mp4"])

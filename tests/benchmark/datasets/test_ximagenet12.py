@@ -10,7 +10,7 @@ import pytest
 from benchmark.datasets.imagenet import LABELS, ROWS
 from benchmark.datasets.missing import ClassEmpty, SetMalformed, SetMissing
 from benchmark.datasets.ximagenet12 import load_ximagenet12
-from tests.benchmark.datasets.photo_files import packed, write_photos
+from tests.support.photo_files import packed, write_photos
 
 SYNSETS = sorted(ROWS)[40:640:50]
 NAMES = [
