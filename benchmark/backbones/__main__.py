@@ -8,22 +8,20 @@ weights and without any download, or folders. `--table` prints all that is kept 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 from benchmark import methods
-from benchmark.backbones.measurement import Plan, measure
+from benchmark.backbones.apart import ProcessEnded, measure_apart
+from benchmark.backbones.measurement import Plan
 from benchmark.backbones.records import Records
 from benchmark.backbones.room import MemoryShort, check_room
 from benchmark.backbones.table import markdown
 from benchmark.loop import RESULTS, commit, say
 from benchmark.memory import free_bytes
 from editing.errors import EditError
+from editing.methods import METHODS
 from encoder.errors import EncoderError
 
 MODELS = ("ViT-L-14", "ViT-L-14-336", "EVA01-g-14")
@@ -64,32 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failed
 
 
-class ProcessEnded(Exception):
-    """The process of a measurement gave no result; that it was killed is the likely reason."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(f"{plan.model} by {plan.method}: its process ended without a result")
-
-
-def measure_apart(plan: Plan) -> dict[str, Any]:
-    """`measure` in a process of its own. Raises what it raises, and ProcessEnded."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_give_way) as pool:
-        try:
-            return pool.submit(measure, plan).result()
-        except BrokenProcessPool as killed:
-            raise ProcessEnded(plan) from killed
-
-
-def _give_way() -> None:
-    """If memory runs short after all, this process ends, and no other."""
-    Path("/proc/self/oom_score_adj").write_text("1000")
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmark.backbones", description=__doc__)
     parser.add_argument("--model", nargs="+", default=list(MODELS))
-    parser.add_argument("--methods", nargs="+", default=methods.method_names())
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--batch", type=int, default=8, help="images a step (the paper's few-shot)")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--repeats", type=int, default=3, help="steps that are timed")

@@ -12,15 +12,13 @@ from __future__ import annotations
 import math
 import platform
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from benchmark import methods
@@ -29,11 +27,11 @@ from benchmark.backbones.models import build_backbone, tower_weights
 from benchmark.backbones.phases import Phases
 from editing.fewshot import EditTask
 from editing.methods import Fit, MethodConfig, fit
-from editing.parametrize import parametrise
-from editing.vision import VisionFunction
+from editing.methods.fitting import Start
+from editing.parametrize import Parametrisation
+from editing.selection import Selection
 from encoder.adapter import Adapter, Provenance, adapter_digest
 from encoder.clip import Encoder
-from encoder.deltas import Delta, LowRank
 
 LABELS = 16  # V
 EPOCH = 800  # images, of the paper's few-shot updates and of its scoring
@@ -87,8 +85,9 @@ def measure(plan: Plan) -> dict[str, Any]:
     phases = Phases(counted=("training", 0))
     with phases.phase("build"):
         base = build_backbone(plan.model, seed=plan.seed)
+    method, edited = watched(config)
     with phases.phase("prepare"):  # ends when the fit tells of its first batch
-        found = fit(base, random_task(base, plan), config, seed=plan.seed, progress=phases)
+        found = fit(base, random_task(base, plan), method, seed=plan.seed, progress=phases)
     merged, size = _through_a_file(base, found, plan, phases)
     return {
         **plan.facts(),
@@ -100,7 +99,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "adapter_bytes": size,
         "selection": found.selection.summary(),
         "losses": list(found.history.losses),
-        "merged_as_trained": merges_as_trained(base, merged, found, config),
+        "merged_as_trained": merges_as_trained(base, merged, edited[0]),
     }
 
 
@@ -148,39 +147,31 @@ def _through_a_file(base: Encoder, found: Fit, plan: Plan, phases: Phases) -> tu
         return base.merged([adapter]), size
 
 
-def merges_as_trained(base: Encoder, merged: Encoder, found: Fit, config: MethodConfig) -> bool:
+def watched(config: MethodConfig) -> tuple[MethodConfig, list[Parametrisation]]:
+    """The same method, and a list that gets the trainable numbers of its fits."""
+    seen: list[Parametrisation] = []
+    own: Any = type(config)
+
+    class Watched(own):  # type: ignore[misc]
+        def prepare(self, selection: Selection, start: Start) -> Parametrisation:
+            edited: Parametrisation = super().prepare(selection, start)
+            seen.append(edited)
+            return edited
+
+    return Watched.model_validate(config.model_dump()), seen
+
+
+def merges_as_trained(base: Encoder, merged: Encoder, edited: Parametrisation) -> bool:
     """Whether every weight of `merged` is bit by bit what training computed with: the edited ones
     from the trained numbers, all others the base's own."""
-    frozen = VisionFunction(base, precision="fp32").weight
     before, after = (dict(each.model.named_parameters()) for each in (base, merged))
     with torch.no_grad():
         return all(
-            torch.equal(_edited(frozen, name, found, config), after[name])
-            if name in found.deltas
+            torch.equal(edited.parts[name][0].weight(), after[name])
+            if name in edited.parts
             else after[name] is before[name]
             for name in before
         )
-
-
-def _edited(frozen: Callable[[str], Tensor], name: str, found: Fit, config: MethodConfig) -> Tensor:
-    """One weight, as the trainer makes it of its trained numbers."""
-    chosen = found.selection
-    alone = replace(
-        chosen,
-        rows={each: rows for each, rows in chosen.rows.items() if each == name},
-        masks={each: mask for each, mask in chosen.masks.items() if each == name},
-        dense=tuple(each for each in chosen.dense if each == name),
-    )
-    edited = parametrise(frozen, alone, config.forms, generator=torch.Generator())
-    numbers = [tensor for tensors, _ in edited.groups() for tensor in tensors]
-    for number, learnt in zip(numbers, _trained(found.deltas[name]), strict=True):
-        number.copy_(learnt)
-    return edited.weights()[name]
-
-
-def _trained(delta: Delta) -> list[Tensor]:
-    """In the order of the trainer's own."""
-    return [delta.down, delta.up] if isinstance(delta, LowRank) else [delta.values]
 
 
 def _numbers(base: Encoder, found: Fit, config: MethodConfig) -> dict[str, Any]:
