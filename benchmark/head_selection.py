@@ -30,9 +30,11 @@ def choosing(select: Callable[[Subject], Selection], subject: Subject, choose: C
         return seen
 
     selection = select(replace(subject, gradients=gradients))
-    heads, rows = dict(selection.heads), dict(selection.rows)
-    for block in subject.encoder.tower.blocks:
-        if block.index in heads:
-            heads[block.index] = tuple(sorted(choose(block.head_scores(seen))))
-            rows.update(block.head_rows(heads[block.index]))
-    return replace(selection, heads=heads, rows=rows)
+    heads, text_heads = dict(selection.heads), dict(selection.text_heads)
+    rows = dict(selection.rows)
+    for tower, chosen in zip(subject.towers, (heads, text_heads), strict=False):
+        for block in tower.blocks:
+            if block.index in chosen:
+                chosen[block.index] = tuple(sorted(choose(block.head_scores(seen))))
+                rows.update(block.head_rows(chosen[block.index]))
+    return replace(selection, heads=heads, text_heads=text_heads, rows=rows)

@@ -17,7 +17,7 @@ from editing.augmentation import Augmentation
 from editing.fewshot import EditTask
 from editing.guard_term import GuardTerm
 from editing.lessons import LabelLesson, Lesson
-from editing.objective import Objective
+from editing.towers import Towers
 from editing.training_config import TrainingConfig
 from editing.vision import VisionFunction
 from encoder.clip import Encoder
@@ -35,14 +35,15 @@ class Lessons:
 
     @classmethod
     def of(
-        cls, encoder: Encoder, vision: VisionFunction, task: EditTask, config: TrainingConfig
+        cls, encoder: Encoder, towers: Towers, task: EditTask, config: TrainingConfig
     ) -> Lessons:
-        """Raises VanishingGradient where nothing can be learnt from the labels."""
+        """Raises VanishingGradient where nothing can be learnt from the labels, and as
+        `Towers.label_texts`."""
         labels = answers = None
         if len(task):
-            labels = LabelLesson(vision, Objective(encoder, task, config), task, config)
+            labels = LabelLesson(encoder, towers, task, config)
         if task.answers is not None:
-            answers = AnswerLesson(vision, task.answers, config)
+            answers = AnswerLesson(towers.vision, task.answers, config)
         return cls(labels, answers)
 
     @property
@@ -98,7 +99,7 @@ class Course:
         watched, pixels = self._guard.draw()
         features = self._vision(torch.cat([corrections, pixels]), weights)
         ours, theirs = features[: batch.numel()], features[batch.numel() :]
-        outcome = labels.outcome_of(ours, batch)
+        outcome = labels.outcome_of(ours, weights, batch)
         note(labels, batch, outcome.margins)
         return outcome.loss + self._guard.loss(theirs, watched)
 

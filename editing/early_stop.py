@@ -56,7 +56,8 @@ class EarlyStop:
         with torch.no_grad():
             weights = edited.weights()
             for lesson in self._lessons:
-                for part in torch.split(torch.arange(len(lesson)), lesson.batch_size):
-                    self._tell()
-                    margins.append(lesson.margins(weights, part).cpu())
+                with lesson.whole(weights, self._tell):
+                    for part in torch.split(torch.arange(len(lesson)), lesson.batch_size):
+                        self._tell()
+                        margins.append(lesson.margins(weights, part).cpu())
         return torch.cat(margins)

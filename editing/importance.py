@@ -7,7 +7,8 @@ neither Fisher information nor a mean of squares.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -15,30 +16,39 @@ from torch import Tensor
 from editing.errors import VanishingGradient
 from editing.lessons import Lesson
 from editing.progress import Progress
-from editing.vision import VisionFunction
 
 
 def mean_gradients(
-    vision: VisionFunction,
+    frozen: Callable[[str], Tensor],
     names: Sequence[str],
     lessons: Sequence[Lesson],
     *,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """Mean gradient of the task's loss by weight name, fp32, for the weights of these names.
+    """Mean gradient of the task's loss by weight name, fp32, for the weights of these names, of
+    which `frozen` gives the encoder's own.
 
     Over all examples as they are (no augmentation); each lesson's batches are weighted by their
     size and summed in fp32, the lessons by their weights. A last batch of one joins the one before
     it, because an in-batch loss is not defined for it. A weight that no loss depends on is left
     out. Raises VanishingGradient when all is zero, or not defined for a batch.
     """
-    weights = {name: vision.weight(name).requires_grad_() for name in names}
+    weights = {name: frozen(name).requires_grad_() for name in names}
     batches = [(lesson, batch) for lesson in lessons for batch in _batches(lesson)]
-    for step, (lesson, batch) in enumerate(batches):
-        progress("scoring", step, len(batches), None)
-        share = lesson.weight * batch.numel() / len(lesson)
-        loss = lesson.outcome(weights, lesson.pixels[batch], batch).loss
-        torch.autograd.backward(loss * share)
+    done = 0
+
+    def tell() -> None:
+        progress("scoring", done, len(batches), None)
+
+    with ExitStack() as whole:
+        for lesson in lessons:
+            whole.enter_context(lesson.whole(weights, tell))
+        for lesson, batch in batches:
+            tell()
+            share = lesson.weight * batch.numel() / len(lesson)
+            loss = lesson.outcome(weights, lesson.pixels[batch], batch).loss
+            torch.autograd.backward(loss * share)
+            done += 1
     gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     if not any(bool(gradient.any()) for gradient in gradients.values()):
         raise VanishingGradient(lessons[0].name, "nothing competes with what is right")

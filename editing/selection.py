@@ -7,21 +7,22 @@ their block only, and fc1 entries within their tensor only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from encoder.tower import Tower
+from encoder.tower import Block, Tower
 
 
 @dataclass(frozen=True)
 class Selection:
     """What may move, and in which form, by weight name; each weight in one form only.
 
-    heads   by block index, where heads were chosen
+    heads   by block index, where heads were chosen; of the vision tower
+    text_heads  the same of the text tower
     rows    low rank on these rows (long, ascending), None: on all of them
     masks   single entries (bool, of the weight's shape)
     dense   moved whole
@@ -31,17 +32,34 @@ class Selection:
     rows: dict[str, Tensor | None] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     dense: tuple[str, ...] = ()
+    text_heads: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """JSON-able, and short whatever the tower."""
         rows = [rows.numel() for rows in self.rows.values() if rows is not None]
+        text = {"text_heads": _listed(self.text_heads)} if self.text_heads else {}
         return {
-            "heads": {str(block): list(heads) for block, heads in self.heads.items()},
+            "heads": _listed(self.heads),
+            **text,
             "attention_rows": sum(rows),
             "fc1_entries": sum(int(mask.sum()) for mask in self.masks.values()),
             "dense_weights": len(self.dense),
             "low_rank_weights": len(self.rows) - len(rows),
         }
+
+    def with_text(self, text: Selection) -> Selection:
+        """This one of the vision tower and one of the text tower together."""
+        return Selection(
+            self.heads,
+            {**self.rows, **text.rows},
+            {**self.masks, **text.masks},
+            (*self.dense, *text.dense),
+            text_heads=text.heads,
+        )
+
+
+def _listed(heads: Mapping[int, Sequence[int]]) -> dict[str, list[int]]:
+    return {str(block): list(chosen) for block, chosen in heads.items()}
 
 
 def select(
@@ -68,12 +86,14 @@ def select(
             dense += [*block.attention_biases, *block.fc1_biases]
     if code_parity and tower.projection is not None:
         rows[tower.projection] = None
-    return Selection(chosen, rows, fc1_masks(tower, gradients, fc1_fraction), tuple(dense))
+    return Selection(chosen, rows, fc1_masks(tower.blocks, gradients, fc1_fraction), tuple(dense))
 
 
-def fc1_masks(tower: Tower, gradients: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
+def fc1_masks(
+    blocks: Sequence[Block], gradients: Mapping[str, Tensor], fraction: float
+) -> dict[str, Tensor]:
     """The strongest entries of every fc1 weight that has a gradient, by its name."""
-    names = [name for block in tower.blocks for name in block.fc1 if name in gradients]
+    names = [name for block in blocks for name in block.fc1 if name in gradients]
     return {name: top_entries(gradients[name], fraction) for name in names}
 
 

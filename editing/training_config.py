@@ -60,9 +60,21 @@ class TrainingConfig(BaseModel):
     warmup_fraction: float = Field(
         0.2, ge=0, le=1, description="part of the steps with rising step size, then cosine (v1)"
     )
+    towers: Literal["vision", "both"] = Field(
+        "vision",
+        description="what moves: the vision tower, or the text tower too (v1's classification "
+        "study); the text tower must then be open_clip's own",
+    )
+    text_labels: int = Field(
+        32,
+        ge=1,
+        le=100_000,
+        description="labels whose prompts a step reads where both towers move: its images' own, "
+        "however many, then those that the images are nearest to; the others stand as last read",
+    )
     loss: Literal["cross-entropy", "contrastive"] = Field(
         "cross-entropy",
-        description="over the vocabulary's frozen text features, or the paper's in-batch loss",
+        description="over the vocabulary's text features, or the paper's in-batch loss",
     )
     negatives: Literal["vocabulary", "job"] = Field(
         "vocabulary",

@@ -24,6 +24,7 @@ from encoder.vlm.reading import TowerReading, read_tokens
 
 class VisionFunction:
     """`vision(pixels, weights)`: unit features with the named weights in place of the encoder's.
+    Weights of the other tower may be among them; they are passed over.
 
     `tokens` is the same for the hidden tokens that a vision-language model reads.
     """
@@ -67,8 +68,9 @@ class VisionFunction:
         self, pixels: Tensor, weights: Mapping[str, Tensor], reading: TowerReading | None
     ) -> Any:
         images = self._encoder.preprocessing.normalise(pixels.to(self.device)).float()
+        own = {name: each for name, each in weights.items() if name.startswith("visual.")}
         with self.autocast():
-            return functional_call(self._tower, dict(weights), (images, reading))
+            return functional_call(self._tower, own, (images, reading))
 
 
 class _Tower(nn.Module):

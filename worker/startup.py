@@ -17,7 +17,8 @@ from editing.methods import METHODS, config_schema
 from encoder.adapter import empty_adapter
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder, load_encoder
-from encoder.errors import EncoderError
+from encoder.errors import EncoderError, UnknownTowerLayout
+from encoder.tower import view_text_tower
 from registry.adapters import ensure_base
 from registry.artifacts import ArtifactStore
 from registry.broker_probe import check_broker
@@ -93,7 +94,7 @@ def wait_for_schema(engine: Engine, stopping: threading.Event, *, seconds: float
 
 def announce(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
     """Records the base encoder as version 0 and what edits are possible. Raises BaseMismatch."""
-    now = datetime.now(UTC)
+    now, frozen_text = datetime.now(UTC), why_text_stays(base)
     with transaction(engine) as session:
         ensure_base(
             session,
@@ -105,7 +106,17 @@ def announce(engine: Engine, store: ArtifactStore, base: Encoder) -> None:
             now=now,
         )
         for method in METHODS:
-            publish_method(session, method, config_schema(method), now=now)
+            schema = config_schema(method, frozen_text=frozen_text)
+            publish_method(session, method, schema, now=now)
+
+
+def why_text_stays(base: Encoder) -> str | None:
+    """Why no edit can move this encoder's text tower; None where one can."""
+    try:
+        view_text_tower(base.model)
+    except UnknownTowerLayout as error:
+        return str(error)
+    return None
 
 
 def _assemble(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
 
 from benchmark.head_selection import choosing
 from editing.methods import LorsuConfig
@@ -14,6 +17,8 @@ from encoder.tower import Block
 
 class AllHeadsConfig(LorsuConfig):
     """LoRSU's numbers; `rank` and `heads` are those of the LoRSU that it is compared with."""
+
+    towers: Literal["vision"] = Field("vision", description="each would need a rank of its own")
 
     def select(self, subject: Subject) -> Selection:
         return choosing(super().select, subject, lambda scores: range(scores.numel()))

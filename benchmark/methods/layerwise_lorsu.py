@@ -28,7 +28,11 @@ class LayerwiseLorsuConfig(LorsuConfig):
 
     def prepare(self, selection: Selection, start: Start) -> Parametrisation:
         parts = super().prepare(selection, start).parts
-        factors = self.factors(start.subject.encoder.tower)
+        factors = {
+            name: factor
+            for tower in start.subject.towers
+            for name, factor in self.factors(tower).items()
+        }
         return Parametrisation(
             {name: (part, rate * factors.get(name, 1.0)) for name, (part, rate) in parts.items()}
         )

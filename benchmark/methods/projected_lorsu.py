@@ -29,6 +29,7 @@ from editing.selection import Selection
 class ProjectedLorsuConfig(LorsuConfig):
     """LoRSU's numbers, and how much is kept."""
 
+    towers: Literal["vision"] = Field("vision", description="only its inputs are known")
     mode: Literal["strict"] = Field("strict", description="the projection needs input directions")
     kept_energy: float = Field(
         0.5,

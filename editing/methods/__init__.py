@@ -56,12 +56,18 @@ def validated(config: type[MethodConfig], method: str, values: Mapping[str, Any]
         raise InvalidConfig(method, problems) from error
 
 
-def config_schema(method: str) -> dict[str, Any]:
-    """JSON schema of the method's config. Raises UnknownMethod.
+def config_schema(method: str, *, frozen_text: str | None = None) -> dict[str, Any]:
+    """JSON schema of the method's config, for an encoder of which `frozen_text` says why its text
+    tower cannot move, if that is so. Raises UnknownMethod.
 
     It cannot say that NaN is no number; `parse_config` does.
     """
-    return _config_class(method).model_json_schema()
+    schema = _config_class(method).model_json_schema()
+    if frozen_text is not None:
+        towers = schema["properties"]["towers"]
+        towers["enum"] = ["vision"]
+        towers["description"] = f"what moves: the vision tower alone, because {frozen_text}"
+    return schema
 
 
 def _config_class(method: str) -> type[MethodConfig]:

@@ -17,11 +17,12 @@ from editing.importance import mean_gradients
 from editing.parametrize import Forms, Parametrisation, parametrise
 from editing.progress import Progress, silent
 from editing.selection import Selection
+from editing.towers import Towers
 from editing.trainer import History, train
 from editing.training_config import TrainingConfig
-from editing.vision import VisionFunction
 from encoder.clip import Encoder
 from encoder.deltas import Delta
+from encoder.tower import Tower, view_text_tower
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,20 @@ class Subject:
                 raises VanishingGradient
     guard       uint8 [G, 3, S, S], images whose features should stay; None: none
     seed        of the fit
+    text        the text tower where it is to move too, else None
     """
 
     encoder: Encoder
     gradients: Callable[[Sequence[str]], Mapping[str, Tensor]]
     guard: Tensor | None = None
     seed: int = 0
+    text: Tower | None = None
+
+    @property
+    def towers(self) -> tuple[Tower, ...]:
+        """Those that move, that of images first."""
+        vision = self.encoder.tower
+        return (vision,) if self.text is None else (vision, self.text)
 
 
 @dataclass(frozen=True)
@@ -111,21 +120,23 @@ def fit(
     """Fit one edit on top of `encoder`, which is left untouched. Same inputs, same bytes.
 
     Raises VanishingGradient, LossDiverged, whatever `progress` raises, and for questions
-    PromptTooLong and AnswerTooLong of `encoder.vlm.errors`.
+    PromptTooLong and AnswerTooLong of `encoder.vlm.errors`. With both towers: UnknownTowerLayout
+    for a text tower that is none of open_clip's, InvalidTask without the labels' prompts.
     """
-    vision = VisionFunction(encoder, precision=config.precision)
-    lessons = Lessons.of(encoder, vision, task, config)
+    towers = Towers(encoder, config)
+    lessons = Lessons.of(encoder, towers, task, config)
 
     def gradients(names: Sequence[str]) -> Mapping[str, Tensor]:
-        return mean_gradients(vision, names, lessons.all, progress=progress)
+        return mean_gradients(towers.weight, names, lessons.all, progress=progress)
 
     guarded = task.guard_pixels[: config.guard_images]
-    subject = Subject(encoder, gradients, guarded, seed)
+    text = None if towers.text is None else view_text_tower(encoder.model)
+    subject = Subject(encoder, gradients, guarded, seed, text)
     selection = config.select(subject)
     generator = torch.Generator().manual_seed(seed)
-    start = Start(subject, vision.weight, config.rate_for(*lessons.sizes), generator)
+    start = Start(subject, towers.weight, config.rate_for(*lessons.sizes), generator)
     edited = config.prepare(selection, start)
     guard = GuardTerm(encoder, task, config, generator)
-    course = Course(vision, lessons, guard, config.augmentation, generator)
+    course = Course(towers.vision, lessons, guard, config.augmentation, generator)
     history = train(edited, course, config, progress=progress)
     return Fit(edited.extract(), history, selection)

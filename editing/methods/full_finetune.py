@@ -1,6 +1,7 @@
-"""F-FT, full fine-tuning: every weight of the vision tower.
+"""F-FT, full fine-tuning: every weight of the tower, embeddings too.
 
-Source: the rival of that name in arXiv 2407.16526. Its adapter is as large as the tower.
+Source: the rival of that name in arXiv 2407.16526. Its adapter is as large as the tower. What
+scales logits belongs to no tower and stays.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from pydantic import Field
 from editing.methods.fitting import MethodConfig, Subject
 from editing.parametrize import Forms
 from editing.selection import Selection
-from editing.weight_kinds import all_weights
 
 
 class FullFinetuneConfig(MethodConfig):
@@ -21,7 +21,7 @@ class FullFinetuneConfig(MethodConfig):
     )
 
     def select(self, subject: Subject) -> Selection:
-        return Selection(dense=all_weights(subject.encoder))
+        return Selection(dense=tuple(name for tower in subject.towers for name in tower.weights))
 
     @property
     def forms(self) -> Forms:

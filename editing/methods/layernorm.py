@@ -21,7 +21,9 @@ class LayerNormConfig(MethodConfig):
     )
 
     def select(self, subject: Subject) -> Selection:
-        return Selection(dense=norm_weights(subject.encoder))
+        model = subject.encoder.model
+        norms = (norm_weights(model, tower) for tower in subject.towers)
+        return Selection(dense=tuple(name for names in norms for name in names))
 
     @property
     def forms(self) -> Forms:

@@ -24,7 +24,9 @@ class LoraConfig(MethodConfig):
     alpha: float = Field(32, gt=0, le=1e6, description="low-rank scale is alpha / rank")
 
     def select(self, subject: Subject) -> Selection:
-        return Selection(rows=dict.fromkeys(linear_weights(subject.encoder)))
+        model = subject.encoder.model
+        linears = (linear_weights(model, tower) for tower in subject.towers)
+        return Selection(rows=dict.fromkeys(name for names in linears for name in names))
 
     @property
     def forms(self) -> Forms:

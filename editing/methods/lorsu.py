@@ -50,15 +50,20 @@ class LorsuConfig(MethodConfig):
         )  # fmt: skip
 
     def select(self, subject: Subject) -> Selection:
-        tower = subject.encoder.tower
-        names = [name for block in tower.blocks for name in (*block.attention, *block.fc1)]
-        return select(
-            tower,
-            subject.gradients(names),
-            heads=self.heads,
-            fc1_fraction=self.fc1_fraction,
-            code_parity=self.mode == "code-parity",
-        )
+        blocks = [block for tower in subject.towers for block in tower.blocks]
+        names = [name for block in blocks for name in (*block.attention, *block.fc1)]
+        gradients = subject.gradients(names)
+        chosen = [
+            select(
+                tower,
+                gradients,
+                heads=self.heads,
+                fc1_fraction=self.fc1_fraction,
+                code_parity=self.mode == "code-parity",
+            )
+            for tower in subject.towers
+        ]
+        return chosen[0] if len(chosen) == 1 else chosen[0].with_text(chosen[1])
 
     @property
     def forms(self) -> Forms:

@@ -2,7 +2,7 @@
 
 Source: arXiv 2308.12462. Its layer study ends at the first linear of each block's MLP; the biases
 of these linears and the output projection move whole. Our differences: the gradient is the task's
-own mean (the paper's too), replay is the service's, and the text tower stays frozen.
+own mean (the paper's too), replay is the service's, and the text tower moves only if asked to.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class SpuConfig(MethodConfig):
     )
 
     def select(self, subject: Subject) -> Selection:
-        tower = subject.encoder.tower
-        names = [name for block in tower.blocks for name in block.fc1]
-        masks = fc1_masks(tower, subject.gradients(names), self.fc1_fraction)
-        reached = [block for block in tower.blocks if block.fc1[0] in masks]
+        blocks = [block for tower in subject.towers for block in tower.blocks]
+        gradients = subject.gradients([name for block in blocks for name in block.fc1])
+        masks = fc1_masks(blocks, gradients, self.fc1_fraction)
+        reached = [block for block in blocks if block.fc1[0] in masks]
         biases = [name for block in reached for name in block.fc1_biases]
-        projection = () if tower.projection is None else (tower.projection,)
-        return Selection(masks=masks, dense=(*biases, *projection))
+        projections = [tower.projection for tower in subject.towers if tower.projection is not None]
+        return Selection(masks=masks, dense=(*biases, *projections))
 
     @property
     def forms(self) -> Forms:

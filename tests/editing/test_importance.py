@@ -10,9 +10,8 @@ from editing.errors import VanishingGradient
 from editing.fewshot import EditTask
 from editing.importance import mean_gradients, spread_classes
 from editing.lessons import LabelLesson
-from editing.objective import Objective
 from editing.progress import silent
-from editing.vision import VisionFunction
+from editing.towers import Towers
 from encoder.clip import Encoder
 from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import LAYOUTS, state_bytes, tiny_encoder
@@ -22,11 +21,11 @@ def gradients_of(
     encoder: Encoder, task: EditTask, *, batch_size: int, loss: str = "cross-entropy"
 ) -> dict[str, Tensor]:
     config = quick_config(loss=loss, batch_size=batch_size)
-    vision = VisionFunction(encoder, precision="fp32")
+    towers = Towers(encoder, config)
     return mean_gradients(
-        vision,
+        towers.weight,
         [name for block in encoder.tower.blocks for name in (*block.attention, *block.fc1)],
-        [LabelLesson(vision, Objective(encoder, task, config), task, config)],
+        [LabelLesson(encoder, towers, task, config)],
         progress=silent,
     )
 

@@ -17,13 +17,11 @@ from editing.progress import Progress, silent
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
 from encoder.deltas import Dense
-from encoder.prompts import Prompt, prompt_features
-from tests.support.edit_task import LABELS, edit_task
+from encoder.prompts import prompt_features
+from tests.support.edit_task import LABELS, PROMPTS, read_task
 from tests.support.tiny_encoder import EMBEDDING, random_pixels, tiny_encoder
 
-WORDS = ("apple", "leaf", "sea", "stone", "cloud", "night")
 TURN = 0.2
-PROMPTS: tuple[Prompt, ...] = tuple((word, ("a {}", "one {}")) for word in WORDS)
 
 
 def texts_of(encoder: Encoder) -> Tensor:
@@ -44,8 +42,7 @@ def answers(encoder: Encoder, pixels: Tensor) -> Tensor:
 def task_of(start: Encoder, solved_by: Encoder) -> EditTask:
     """Corrections whose labels are what `solved_by` says."""
     targets = answers(solved_by, random_pixels(20))
-    task = edit_task(targets.tolist())
-    return replace(task, text_features=texts_of(start), prompts=PROMPTS)
+    return read_task(start, targets.tolist())
 
 
 def controls_of(base: Encoder, *, budget: float, pixels: Tensor) -> ControlSet:

@@ -16,7 +16,9 @@ from editing.augmentation import Augmentation
 from editing.control import ControlSet
 from editing.fewshot import EditTask
 from editing.methods import LorsuConfig, MethodConfig
+from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from encoder.prompts import Prompt, prompt_features
 from tests.support.tiny_encoder import EMBEDDING, random_pixels
 
 LABELS = 6  # V
@@ -49,6 +51,19 @@ def edit_task(targets: list[int], *, guard: int = 4, seed: int = 0) -> EditTask:
         text_features=text_features(),
         new=torch.ones(count, dtype=torch.bool),
         guard_pixels=random_pixels(guard, seed=seed + 1),
+    )
+
+
+WORDS = ("apple", "leaf", "sea", "stone", "cloud", "night")
+PROMPTS: tuple[Prompt, ...] = tuple((word, ("a {}", "one {}")) for word in WORDS)
+
+
+def read_task(encoder: Encoder, targets: list[int], *, guard: int = 4, seed: int = 0) -> EditTask:
+    """The same with labels that are words, as this encoder reads them."""
+    return replace(
+        edit_task(targets, guard=guard, seed=seed),
+        text_features=prompt_features(encoder, PROMPTS, TextFeatureCache(LABELS)),
+        prompts=PROMPTS,
     )
 
 
