@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from benchmark.eyes import Eyes
 from encoder.classifier import TextFeatureCache, build_classifier
 from encoder.clip import Encoder
 
+Item = TypeVar("Item")
 Drawn = Mapping[tuple[int, int | None], list[Photo]]
 """Photos by label and update; None: of no update in particular."""
 
@@ -138,9 +140,7 @@ class Bed:
         photos: list[Photo] = []
         for visit in part:
             mine = drawn.get((visit.label, None), []) + drawn.get((visit.label, update), [])
-            photos += mine[
-                len(mine) * visit.turn // visit.turns : len(mine) * (visit.turn + 1) // visit.turns
-            ]
+            photos += visit.of(mine)
         targets = torch.tensor([photo.label for photo in photos], dtype=torch.long)
         return Lesson(tuple(v.label for v in part), pixels_of(self.base, photos), targets)
 
@@ -157,6 +157,11 @@ class Visit:
     label: int
     turn: int
     turns: int
+
+    def of(self, photos: Sequence[Item]) -> Sequence[Item]:
+        """This part of them."""
+        first, end = (len(photos) * turn // self.turns for turn in (self.turn, self.turn + 1))
+        return photos[first:end]
 
 
 def parts_of(data: DataSet, updates: int) -> list[list[Visit]]:

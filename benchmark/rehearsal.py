@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.bed import parts_of
+from benchmark.datasets.lab import load_lab
 from benchmark.datasets.photos import kept_groups
 from benchmark.lab import Files, Lab, LabelNames, LabMissing, Photos, named
 from benchmark.loop import BUDGETS, RESULTS, commit, say
@@ -93,18 +95,32 @@ class Bed:
         )
 
 
-def load_bed(lab: Lab, *, shots: int, seed: int) -> Bed:
-    """Reads the photos, and embeds those whose features never change."""
+def load_bed(lab: Lab, *, shots: int, seed: int, updates: int = 5) -> Bed:
+    """Reads the photos, and embeds those whose features never change.
+
+    The classes come in as many updates as are wanted, as in `benchmark.bed.parts_of`.
+    """
     base = load_encoder(str(lab.encoder))
     answers = lab.label_names("gtsrb")
     cut = {key: cut_by_track(files, seed=seed) for key, files in lab.signs("train").items()}
     rng = random.Random(seed)
 
-    def signs(keys: Sequence[str], part: int, count: int) -> Signs:
-        pools = {key: cut[key][part] for key in keys}
-        drawn = [(k, f) for k in keys for f in rng.sample(pools[k], min(count, len(pools[k])))]
-        rows = [answers.labels.index(answers.names[key]) for key, _ in drawn]
-        return Signs(_pixels(base, [file for _, file in drawn]), torch.tensor(rows))
+    def drawn(key: str, part: int, count: int) -> list[bytes]:
+        return rng.sample(cut[key][part], min(count, len(cut[key][part])))
+
+    def signs(chosen: Sequence[tuple[str, bytes]]) -> Signs:
+        rows = [answers.labels.index(answers.names[key]) for key, _ in chosen]
+        return Signs(_pixels(base, [file for _, file in chosen]), torch.tensor(rows))
+
+    keys = {answers.labels.index(answers.names[key]): key for key in cut}
+    parts = parts_of(load_lab(lab.root), updates)
+    shown = {v.label: drawn(keys[v.label], 0, shots) for part in parts for v in part if not v.turn}
+    batches = [
+        signs(
+            [(keys[visit.label], file) for visit in part for file in visit.of(shown[visit.label])]
+        )
+        for part in parts
+    ]
 
     ten, thousand = lab.label_names("control"), lab.label_names("imagenet")
     pictures = named(lab.folders("control.zip"), ten.names)
@@ -120,8 +136,8 @@ def load_bed(lab: Lab, *, shots: int, seed: int) -> Bed:
     return Bed(
         base=base,
         texts=_texts(base, answers),
-        batches=[signs(group, 0, shots) for group in lab.class_groups],
-        validation=signs(sorted(cut), 1, VALIDATION_PHOTOS),
+        batches=batches,
+        validation=signs([(k, f) for k in sorted(cut) for f in drawn(k, 1, VALIDATION_PHOTOS)]),
         controls=controls,
         wide=_control(base, "wide", wide, thousand),
     )
@@ -169,7 +185,7 @@ def rehearse(bed: Bed, config: MethodConfig, *, jobs: int, seed: int) -> list[di
     told: list[dict[str, Any]] = []
     for number, new in enumerate(bed.batches[:jobs], start=1):
         began = time.monotonic()
-        candidate, facts = _edit(bed, config, live, new, earlier, seed)
+        candidate, facts = edit_once(bed, config, live, new, earlier, seed)
         seconds = round(time.monotonic() - began)
         if facts["verdict"] == "promoted":
             live, earlier = candidate, earlier + new
@@ -179,7 +195,7 @@ def rehearse(bed: Bed, config: MethodConfig, *, jobs: int, seed: int) -> list[di
     return told
 
 
-def _edit(
+def edit_once(
     bed: Bed, config: MethodConfig, live: Encoder, new: Signs, earlier: Signs, seed: int
 ) -> tuple[Encoder, dict[str, Any]]:
     """Plan, fit and judge one job; the candidate at the gate's strength, and what it reports."""
@@ -241,7 +257,8 @@ def main() -> int:
     parser.add_argument("--name", default="defaults", help="of these settings, for the result")
     parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
     parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
-    parser.add_argument("--jobs", type=int, default=5, help="of the five, how many")
+    parser.add_argument("--updates", type=int, default=5, help="jobs in which the classes come")
+    parser.add_argument("--jobs", type=int, help="of these, how many; all if not said")
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
     parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -249,7 +266,9 @@ def main() -> int:
     try:
         settings = json.loads(options.config)
         config = parse_config(options.method, settings)
-        bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed)
+        lab = Lab(options.lab)
+        bed = load_bed(lab, shots=options.shots, seed=options.seed, updates=options.updates)
+        jobs = options.jobs or options.updates
         result = {
             "name": options.name,
             "method": options.method,
@@ -257,7 +276,7 @@ def main() -> int:
             "seed": options.seed,
             "commit": commit(),
             "zero_shot": percent_right(bed.base, bed.validation, bed.texts),
-            "jobs": rehearse(bed, config, jobs=options.jobs, seed=options.seed),
+            "jobs": rehearse(bed, config, jobs=jobs, seed=options.seed),
         }
     except (LabMissing, EditError, json.JSONDecodeError) as problem:
         print(f"rehearsal stopped: {problem}")

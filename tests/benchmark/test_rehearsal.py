@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from benchmark.lab import Files, Lab
-from benchmark.rehearsal import Bed, Signs, cut_by_track, main, percent_right, rehearse
+from benchmark.rehearsal import Bed, Signs, cut_by_track, load_bed, main, percent_right, rehearse
 from encoder.clip import Encoder
 from tests.support.edit_task import LABELS, control_set, quick_config, text_features
 from tests.support.tiny_encoder import random_pixels, tiny_encoder
+from tests.support.tiny_lab import tiny_lab
 
 LAB = Path(os.environ.get("EMEND_LAB", "../shared/lab"))
 
@@ -148,3 +149,16 @@ def test_a_missing_lab_ends_with_a_sentence(
     monkeypatch.setattr("sys.argv", ["rehearsal", "--lab", str(tmp_path)])
     assert main() == 1
     assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_the_classes_come_in_as_many_jobs_as_are_wanted(tmp_path: Path) -> None:
+    lab = Lab(tiny_lab(tmp_path))
+    five, many = (load_bed(lab, shots=4, seed=0, updates=updates) for updates in (2, 14))
+    assert [len(batch.targets) for batch in five.batches] == [16, 12]
+    assert [len(batch.targets) for batch in many.batches] == [2] * 14
+    photos = [
+        {picture.numpy().tobytes() for batch in bed.batches for picture in batch.pixels}
+        for bed in (five, many)
+    ]
+    assert photos[0] == photos[1]
+    assert torch.equal(five.validation.pixels, many.validation.pixels)
