@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
@@ -21,23 +21,28 @@ from torch import Tensor
 
 from benchmark.datasets.photos import DataSet, Photo
 from benchmark.eyes import Eyes
-from encoder.classifier import TextFeatureCache, build_classifier
+from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from encoder.prompts import Prompt, prompt_features
 
 Item = TypeVar("Item")
+TEXTS_KEPT = 10_000
+"""Labels whose features are kept."""
 Drawn = Mapping[tuple[int, int | None], list[Photo]]
 """Photos by label and update; None: of no update in particular."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Photos to be asked about: pixels uint8 [N, 3, S, S], targets long [N], texts fp32 [V, E]."""
+    """Photos to be asked about: pixels uint8 [N, 3, S, S], targets long [N], texts fp32 [V, E] as
+    the base encoder reads the V `prompts`."""
 
     name: str
     names: tuple[str, ...]
     pixels: Tensor
     targets: Tensor
     texts: Tensor
+    prompts: tuple[Prompt, ...]
 
     @cached_property
     def digest(self) -> str:
@@ -47,15 +52,16 @@ class Sheet:
             told.update(each.numpy().tobytes())
         return told.hexdigest()[:16]
 
-    def answers(self, features: Tensor) -> Tensor:
-        """long [N], from unit features [N, E]."""
-        return (features @ self.texts.T).argmax(dim=1)
+    def answers(self, features: Tensor, texts: Tensor) -> Tensor:
+        """long [N], from unit features of photos [N, E] and labels [V, E]."""
+        return (features @ texts.T).argmax(dim=1)
 
     def at(self, rows: Sequence[int]) -> Sheet:
         """Some of them."""
         names = tuple(self.names[row] for row in rows)
         chosen = torch.tensor(list(rows), dtype=torch.long)
-        return Sheet(self.name, names, self.pixels[chosen], self.targets[chosen], self.texts)
+        pixels, targets = self.pixels[chosen], self.targets[chosen]
+        return replace(self, names=names, pixels=pixels, targets=targets)
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,9 @@ class Bed:
         cache: TextFeatureCache | None = None,
     ) -> None:
         self.base, self.data = base, data
-        self.texts = build_classifier(base, data.labels, data.templates, cache).features
-        self.target = self._sheet(data, self.texts)
-        self.controls = {
-            name: self._sheet(
-                each, build_classifier(base, each.labels, each.templates, cache).features, name
-            )
-            for name, each in controls.items()
-        }
+        self._cache = cache or TextFeatureCache(TEXTS_KEPT)
+        self.target = self._sheet(data)
+        self.controls = {name: self._sheet(each, name) for name, each in controls.items()}
         self.before = self.ask(base, [self.target, *self.controls.values()])
         """The base encoder's answers, long [N] a sheet, by the sheet's name."""
 
@@ -106,8 +107,15 @@ class Bed:
         for sheet in sheets:
             if sheet.names not in features:
                 features[sheet.names] = eyes.embed(sheet.pixels)
-            answers[sheet.name] = sheet.answers(features[sheet.names])
+            texts = self.texts_of(encoder, sheet)
+            answers[sheet.name] = sheet.answers(features[sheet.names], texts)
         return answers
+
+    def texts_of(self, encoder: Encoder, sheet: Sheet) -> Tensor:
+        """fp32 [V, E] as this encoder reads the sheet's labels."""
+        if encoder.text_digest == self.base.text_digest:
+            return sheet.texts
+        return prompt_features(encoder, sheet.prompts, self._cache)
 
     def probe(self, each: int) -> Sheet:
         """The first `each` test photos of every class in an order drawn once."""
@@ -144,10 +152,12 @@ class Bed:
         targets = torch.tensor([photo.label for photo in photos], dtype=torch.long)
         return Lesson(tuple(v.label for v in part), pixels_of(self.base, photos), targets)
 
-    def _sheet(self, data: DataSet, texts: Tensor, name: str = "target") -> Sheet:
+    def _sheet(self, data: DataSet, name: str = "target") -> Sheet:
+        prompts = tuple((label, tuple(data.templates)) for label in data.labels)
+        texts = prompt_features(self.base, prompts, self._cache)
         names = tuple(photo.name for photo in data.test)
         targets = torch.tensor([photo.label for photo in data.test], dtype=torch.long)
-        return Sheet(name, names, pixels_of(self.base, data.test), targets, texts.cpu())
+        return Sheet(name, names, pixels_of(self.base, data.test), targets, texts, prompts)
 
 
 @dataclass(frozen=True)

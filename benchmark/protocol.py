@@ -10,7 +10,7 @@ Legend: N photos, V labels, G guard photos.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ from editing.fewshot import EditTask
 from editing.methods import MethodConfig, fit
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
+from encoder.prompts import Prompt
 
 Protocol = Literal["offline", "continual", "refit"]
 
@@ -56,10 +57,12 @@ class Edited:
 
 @dataclass(frozen=True)
 class Stream:
-    """What is taught, and what holds the edits back. texts fp32 [V, E]."""
+    """What is taught, and what holds the edits back. `texts` gives the labels' features fp32 [V, E]
+    as an encoder reads the V `prompts`."""
 
     base: Encoder
-    texts: Tensor
+    prompts: tuple[Prompt, ...]
+    texts: Callable[[Encoder], Tensor]
     lessons: Sequence[Lesson]
     guard: Guard
     protocol: Protocol
@@ -91,7 +94,7 @@ class Stream:
         def counted(steps: int) -> int:
             config = self.config.model_copy(update={"max_steps": steps, "min_steps": steps})
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                fit(self.base, self._edit_task(few), config, seed=self.seed)
+                fit(self.base, self._edit_task(few, self.base), config, seed=self.seed)
             return int(counter.get_total_flops())
 
         return counted(1) - counted(0)
@@ -106,7 +109,13 @@ class Stream:
 
     def _fit(self, number: int, start: Encoder, lesson: Lesson, progress: Progress) -> Edited:
         began, cpu = time.monotonic(), time.process_time()
-        edit = fit(start, self._edit_task(lesson), self.config, seed=self.seed, progress=progress)
+        edit = fit(
+            start,
+            self._edit_task(lesson, start),
+            self.config,
+            seed=self.seed,
+            progress=progress,
+        )
         encoder = start.merged_deltas(edit.deltas, label=f"update {number}, seed {self.seed}")
         return Edited(
             number=number,
@@ -119,13 +128,14 @@ class Stream:
             seconds=round(time.monotonic() - began, 1),
         )
 
-    def _edit_task(self, lesson: Lesson) -> EditTask:
+    def _edit_task(self, lesson: Lesson, start: Encoder) -> EditTask:
         count = len(lesson.targets)
         return EditTask(
             pixels=lesson.pixels,
             targets=lesson.targets,
-            allowed=torch.ones(count, len(self.texts), dtype=torch.bool),
-            text_features=self.texts,
+            allowed=torch.ones(count, len(self.prompts), dtype=torch.bool),
+            text_features=self.texts(start),
+            prompts=self.prompts,
             new=torch.ones(count, dtype=torch.bool),
             guard_pixels=self.guard.pixels,
             guard_features=self.guard.features,

@@ -118,7 +118,8 @@ class Run:
             guard = sheet.pixels[rows]
         return Stream(
             base=bed.base,
-            texts=bed.texts,
+            prompts=bed.target.prompts,
+            texts=lambda encoder: bed.texts_of(encoder, bed.target),
             lessons=lessons,
             guard=Guard.of(bed.base, guard),
             protocol=told.protocol,
@@ -182,8 +183,8 @@ def _reliability(bed: Bed, encoder: Encoder, lessons: Sequence[Lesson]) -> float
     pixels = torch.cat([lesson.pixels for lesson in lessons])
     targets = torch.cat([lesson.targets for lesson in lessons])
     names = tuple(str(row) for row in range(len(targets)))
-    sheet = Sheet("taught", names, pixels, targets, bed.target.texts)
-    return round(percent(bed.ask(encoder, [sheet])["taught"] == targets), 3)
+    asked = replace(bed.target, name="taught", names=names, pixels=pixels, targets=targets)
+    return round(percent(bed.ask(encoder, [asked])["taught"] == targets), 3)
 
 
 def _told(row: UpdateRow) -> str:
