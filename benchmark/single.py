@@ -108,12 +108,13 @@ def _classmates(asked: Asked, photo: Photo, seed: int) -> Sheet:
     chosen = random.Random(seed).sample(others, min(CLASSMATES, len(others)))
     targets = torch.tensor([each.label for each in chosen], dtype=torch.long)
     names = tuple(each.name for each in chosen)
-    return Sheet("classmates", names, pixels_of(asked.base, chosen), targets, asked.target.texts)
+    pixels = pixels_of(asked.base, chosen)
+    return replace(asked.target, name="classmates", names=names, pixels=pixels, targets=targets)
 
 
 def _right(asked: Asked, photo: Photo) -> bool:
     features = asked.base.embed_images(pixels_of(asked.base, [photo])).cpu()
-    return int((features @ asked.texts.T).argmax()) == photo.label
+    return int((features @ asked.target.texts.T).argmax()) == photo.label
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

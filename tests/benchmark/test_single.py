@@ -69,7 +69,7 @@ def test_only_wrong_answers_are_corrected_a_class_each(lab: Path) -> None:
     assert len({photo.label for photo in photos}) == len(photos) >= 2
     for photo in photos:
         pixels = base.preprocessing.to_pixels(photo.open())[None]
-        assert int((base.embed_images(pixels) @ bed.texts.T).argmax()) != photo.label
+        assert int((base.embed_images(pixels) @ bed.target.texts.T).argmax()) != photo.label
 
 
 def test_a_summary_counts_and_averages() -> None:
