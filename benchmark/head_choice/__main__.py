@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="draws and fits, from seed 0")
     parser.add_argument("--shots", type=int, default=10, help="corrections a class")
     parser.add_argument("--steps", type=int, default=40, help="of the optimizer, eight photos each")
-    parser.add_argument("--rate", type=float, default=5e-3, help="peak step size of heads")
+    parser.add_argument("--rate", type=float, default=1e-2, help="peak step size of heads")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "head_choice", help="results")
     parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
