@@ -53,7 +53,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "head_choice", help="results")
     parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
+    parser.add_argument("--table", action="store_true", help="of what is kept; run nothing")
     options = parser.parse_args()
+    if options.table:
+        results = ResultStore(options.out).all(options.material)
+        print(markdown(results) if results else f"no results of {options.material}")
+        return 0 if results else 1
     torch.set_num_threads(options.threads)
     try:
         at = check_out(options.out, allow_dirty=options.allow_dirty)

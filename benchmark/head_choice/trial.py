@@ -160,10 +160,17 @@ class ResultStore:
         path = self._path(trial)
         if not path.exists():
             return None
-        told = json.loads(path.read_text())
-        told["trial"] = Trial(**told["trial"])
-        result = Result(**told)
+        result = _read(path)
         return result if result.facts == json.loads(json.dumps(facts)) else None
+
+    def all(self, material: str) -> list[Result]:
+        """Every result of a material that is kept, whatever its facts."""
+        return [_read(path) for path in sorted(self._root.glob(f"{material}-*-seed*.json"))]
 
     def _path(self, trial: Trial) -> Path:
         return self._root / f"{trial.key}.json"
+
+
+def _read(path: Path) -> Result:
+    told = json.loads(path.read_text())
+    return Result(**{**told, "trial": Trial(**told["trial"])})

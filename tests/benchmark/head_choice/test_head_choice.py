@@ -85,6 +85,10 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(
     assert told["numbers"] > told["head_numbers"] > 0
     printed = capsys.readouterr().out
     assert len(printed.split("| heads alone |")) == len(CHOICES) + 1
+    assert ask(monkeypatch, lab, tmp_path, "--table") == 0
+    assert capsys.readouterr().out == printed[printed.index("| trained |") :]
+    assert ask(monkeypatch, lab, tmp_path / "none", "--table") == 1
+    assert "no results of signs" in capsys.readouterr().out
     files[0].unlink()
     kept = {path: path.read_text() for path in files[1:]}
     assert ask(monkeypatch, lab, tmp_path, at="def5678") == 0
