@@ -18,9 +18,14 @@ from tests.support.tiny_encoder import LAYOUTS, state_bytes, tiny_encoder
 
 
 def gradients_of(
-    encoder: Encoder, task: EditTask, *, batch_size: int, loss: str = "cross-entropy"
+    encoder: Encoder,
+    task: EditTask,
+    *,
+    batch_size: int,
+    loss: str = "cross-entropy",
+    precision: str = "fp32",
 ) -> dict[str, Tensor]:
-    config = quick_config(loss=loss, batch_size=batch_size)
+    config = quick_config(loss=loss, batch_size=batch_size, precision=precision)
     towers = Towers(encoder, config)
     return mean_gradients(
         towers.weight,
@@ -75,6 +80,18 @@ def test_head_scores_are_the_square_of_the_mean_and_not_the_mean_of_squares(layo
                 of_squares += sum(each) / len(each)
             assert float(scores[head]) == pytest.approx(of_mean, rel=1e-4)
             assert of_squares > 1.2 * of_mean
+
+
+def test_gradients_add_up_in_fp32_whatever_the_matrix_products_are_in() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3, 4, 0, 1, 2])
+    exact = gradients_of(encoder, task, batch_size=1)
+    half = gradients_of(encoder, task, batch_size=1, precision="bf16")
+    for name, gradient in exact.items():
+        assert half[name].dtype == torch.float32
+        assert not torch.equal(half[name], half[name].bfloat16().float())
+        assert (
+            float(torch.cosine_similarity(half[name].flatten(), gradient.flatten(), dim=0)) > 0.99
+        )
 
 
 def test_scoring_leaves_the_encoder_as_it_is() -> None:

@@ -63,8 +63,8 @@ def both(
 ) -> tuple[Fit, Run]:
     """Ours, and the same in dense tensors with what chance decided in ours."""
     task = corrections()
-    settings = {"alpha": 2, "batch_size": 4, "guard_batch_size": 3, "stop_margin": 100, **RATES}
-    config = quick_config(epochs=STEPS // 2, **{**settings, **changes})
+    settings = {"alpha": 2, "batch_size": 3, "guard_batch_size": 3, "stop_margin": 100, **RATES}
+    config = quick_config(epochs=STEPS * 3 / len(task), **{**settings, **changes})
     before = fit(encoder, task, config.model_copy(update={"epochs": 0}), seed=3)
     downs = {n: delta.down for n, delta in before.deltas.items() if isinstance(delta, LowRank)}
     batches: list[Tensor] = []
