@@ -23,7 +23,7 @@ from tests.support.tiny_encoder import EMBEDDING, random_pixels
 
 LABELS = 6  # V
 STILL = Augmentation(crop=1, stretch=0, rotation=0, jitter=0, grayscale=0)
-QUICK_LORSU: dict[str, object] = {"rank": 4, "alpha": 4, "heads": 1, "fc1_learning_rate": 1e-2}
+QUICK_LORSU: dict[str, object] = {"rank": 4, "alpha": 6, "heads": 1, "fc1_learning_rate": 1e-2}
 QUICK: dict[str, object] = {
     "epochs": 20,
     "min_steps": 0,
@@ -86,7 +86,7 @@ def quick_method(method: str, **changes: object) -> MethodConfig:
         return quick_config(mode="code-parity", **changes)
     own: dict[str, dict[str, object]] = {
         "full_finetune": {"learning_rate": 3e-3},
-        "lora": {"rank": 4, "alpha": 4},
+        "lora": {"rank": 4, "alpha": 6},
         "spu": {"fc1_learning_rate": 1e-2},
     }
     if issubclass(find_method(method), LorsuConfig):
