@@ -14,10 +14,10 @@ import copy
 from typing import Any
 
 import torch
-from open_clip.transformer import Transformer
 from torch import Tensor, nn
 
 from encoder.clip import Encoder
+from encoder.token_order import put_tokens_first
 
 CHUNK = 64  # photos a forward
 
@@ -30,7 +30,7 @@ class Eyes:
         visual = encoder.model.get_submodule("visual")
         shared: dict[int, Any] = {id(t): t for t in (*visual.parameters(), *visual.buffers())}
         self._visual = copy.deepcopy(visual, shared)
-        _tokens_first(self._visual)
+        put_tokens_first(self._visual)
         self._encoder = encoder
         self._half = precision == "bf16"
 
@@ -47,10 +47,3 @@ class Eyes:
             found = self._visual(images)
         features = found[0] if isinstance(found, tuple) else found
         return nn.functional.normalize(features.float(), dim=-1).cpu()
-
-
-def _tokens_first(visual: nn.Module) -> None:
-    """open_clip's own blocks in the order [tokens, images]; other layouts stay."""
-    for module in visual.modules():
-        if isinstance(module, nn.MultiheadAttention | Transformer):
-            module.batch_first = False

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from encoder.clip import Encoder
+from encoder.token_order import put_tokens_first
 from encoder.vlm.reading import TowerReading, read_tokens
 
 
@@ -36,6 +37,7 @@ class VisionFunction:
         half = any(each.dtype in (torch.float16, torch.bfloat16) for each in tensors)
         memo = {} if half else {id(each): each for each in tensors}
         self._tower = _Tower(copy.deepcopy(visual, memo))
+        put_tokens_first(self._tower.visual)
         if half:
             self._tower.float()
         self._encoder = encoder
