@@ -52,6 +52,11 @@ class Sheet:
             told.update(each.numpy().tobytes())
         return told.hexdigest()[:16]
 
+    @cached_property
+    def pictures(self) -> str:
+        """Names the photos alone: their names may stand in other sets for other pictures."""
+        return hashlib.sha256(self.pixels.numpy().tobytes()).hexdigest()
+
     def answers(self, features: Tensor, texts: Tensor) -> Tensor:
         """long [N], from unit features of photos [N, E] and labels [V, E]."""
         return (features @ texts.T).argmax(dim=1)
@@ -102,13 +107,13 @@ class Bed:
     def ask(self, encoder: Encoder, sheets: Sequence[Sheet]) -> dict[str, Tensor]:
         """Answers by the sheet's name; photos that stand in several are embedded once."""
         eyes = Eyes(encoder)
-        features: dict[tuple[str, ...], Tensor] = {}
+        features: dict[str, Tensor] = {}
         answers = {}
         for sheet in sheets:
-            if sheet.names not in features:
-                features[sheet.names] = eyes.embed(sheet.pixels)
+            if sheet.pictures not in features:
+                features[sheet.pictures] = eyes.embed(sheet.pixels)
             texts = self.texts_of(encoder, sheet)
-            answers[sheet.name] = sheet.answers(features[sheet.names], texts)
+            answers[sheet.name] = sheet.answers(features[sheet.pictures], texts)
         return answers
 
     def texts_of(self, encoder: Encoder, sheet: Sheet) -> Tensor:
