@@ -52,12 +52,12 @@ chaos: setup ## Break the stack's processes on this machine again and again unde
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
 
-bench-paper: setup ## Run the paper's protocols on the lab, then print tables and draw plots (hours; LAB=..., ARGS=...)
+bench-paper: setup ## Run the paper's protocols on the lab, then print tables and draw plots (hours; LAB=..., ARGS=..., OUT=folder to make kept runs again)
 	@for study in lab-continual lab-refit lab-offline; do \
-	  $(PY) -m benchmark.run $$study --place lab="$(LAB)" $(ARGS) || exit 1; \
+	  $(PY) -m benchmark.run $$study --place lab="$(LAB)" $(if $(OUT),--out "$(OUT)") $(ARGS) || exit 1; \
 	done
-	@$(PY) -m benchmark.table lab-continual lab-refit lab-offline
-	@$(PY) -m benchmark.plot lab-continual lab-refit lab-offline
+	@$(PY) -m benchmark.table lab-continual lab-refit lab-offline $(if $(OUT),--out "$(OUT)")
+	@$(PY) -m benchmark.plot lab-continual lab-refit lab-offline $(if $(OUT),--out "$(OUT)")
 
 bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
 	@$(PY) -m benchmark.growth $(ARGS)

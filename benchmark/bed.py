@@ -8,6 +8,7 @@ Legend: N photos, V labels, S image side, E embedding width.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,11 @@ class Sheet:
     def answers(self, features: Tensor, texts: Tensor) -> Tensor:
         """long [N], from unit features of photos [N, E] and labels [V, E]."""
         return (features @ texts.T).argmax(dim=1)
+
+    def apart_from(self, pictures: Tensor) -> list[int]:
+        """Rows whose photo is none of these, uint8 [K, 3, S, S]."""
+        known = {each.numpy().tobytes() for each in pictures}
+        return [row for row, each in enumerate(self.pixels) if each.numpy().tobytes() not in known]
 
     def at(self, rows: Sequence[int]) -> Sheet:
         """Some of them."""
@@ -121,6 +127,13 @@ class Bed:
         if encoder.text_digest == self.base.text_digest:
             return sheet.texts
         return prompt_features(encoder, sheet.prompts, self._cache)
+
+    @cached_property
+    def taught(self) -> str:
+        """Names the photos that draws are made from: names, labels, groups and updates."""
+        photos = [(each.name, each.label, each.group, each.update) for each in self.data.train]
+        told = json.dumps([photos, self.data.updates])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def probe(self, each: int) -> Sheet:
         """The first `each` test photos of every class in an order drawn once."""

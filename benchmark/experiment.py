@@ -10,9 +10,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.methods import parse
 from editing.errors import InvalidConfig, UnknownMethod
@@ -67,6 +67,14 @@ class Experiment(BaseModel):
     guard: str = Field("", description="control set whose photos train the guard term; half of it")
     probe: int = Field(ge=1, description="test photos a class that are asked after every update")
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.guard and self.guard not in self.controls:
+            raise ValueError(f"guard {self.guard!r} is not among the controls")
+        if self.protocol == "offline" and self.updates != 1:
+            raise ValueError(f"offline is one update, not {self.updates}")
+        return self
+
     def parsed(self) -> MethodConfig:
         """The method's whole config. Raises UnknownMethod, InvalidConfig, ValueError for none."""
         if self.method is None:
@@ -97,15 +105,25 @@ def load_study(
 
     Raises StudyUnknown, ExperimentInvalid.
     """
-    if study not in studies(root):
-        raise StudyUnknown("study", study, studies(root))
-    files = {path.stem: path for path in sorted((root / study).glob("*.toml"))}
-    files.pop(Path(SHARED).stem, None)
+    files = _files(study, root)
     for name in names:
         if name not in files:
             raise StudyUnknown(f"experiment of {study}", name, sorted(files))
     chosen = {name: files[name] for name in names} if names else files
     return [_load(study, name, path, changes or {}) for name, path in chosen.items()]
+
+
+def experiment_names(study: str, root: Path = EXPERIMENTS) -> list[str]:
+    """Names of a study's experiments. Raises StudyUnknown."""
+    return list(_files(study, root))
+
+
+def _files(study: str, root: Path) -> dict[str, Path]:
+    if study not in studies(root):
+        raise StudyUnknown("study", study, studies(root))
+    files = {path.stem: path for path in sorted((root / study).glob("*.toml"))}
+    files.pop(Path(SHARED).stem, None)
+    return files
 
 
 def _load(study: str, name: str, path: Path, changes: Mapping[str, Any]) -> Experiment:
@@ -119,7 +137,7 @@ def _load(study: str, name: str, path: Path, changes: Mapping[str, Any]) -> Expe
         if experiment.method is not None:
             experiment.parsed()
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        problems = [": ".join([*map(str, e["loc"]), e["msg"]]) for e in error.errors()]
         raise ExperimentInvalid(path, problems) from error
     except (InvalidConfig, UnknownMethod) as error:
         raise ExperimentInvalid(path, [str(error)]) from error

@@ -13,8 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.record import RESULTS, Record, RecordStore
-from benchmark.table import Group, NothingKept, RunsDiffer, grouped
+from benchmark.record import RESULTS, Record, RecordStore, RecordUnreadable
+from benchmark.table import Group, NothingKept, RunsDiffer, RunsMixed, grouped
 from benchmark.vqa.scoring import Spread
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MARKS = "osD^vP*X<>"
 
 
 def draw(records: Sequence[Record], folder: Path) -> list[Path]:
-    """Every plot of these runs, as files in `folder`. Raises RunsDiffer."""
+    """Every plot of these runs, as files in `folder`. Raises RunsDiffer, RunsMixed."""
     made = []
     for group, runs in grouped(records):
         if not runs[0].controls:
@@ -63,7 +63,8 @@ def _trade(runs: Sequence[Record], group: Group) -> Figure:
 
 def _course(runs: Sequence[Record], group: Group) -> Figure:
     """Accuracy on all classes after every update, and on each control set."""
-    controls = list(next(run for run in runs if run.updates).updates[0].controls)
+    asked = [run.updates[0].controls for run in runs if len(run.updates) > 1]
+    controls = [name for name in asked[0] if all(name in each for each in asked)]
     figure, axes = _figure(1 + len(controls))
     for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
         if len(same[0].updates) < 2:
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise NothingKept(study, options.out)
             for path in draw(records, options.out / study):
                 print(path)
-    except (NothingKept, RunsDiffer) as problem:
+    except (NothingKept, RecordUnreadable, RunsDiffer, RunsMixed) as problem:
         print(f"no plot: {problem}", file=sys.stderr)
         return 1
     return 0

@@ -6,6 +6,7 @@ repository, so that it goes on where it was killed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +20,8 @@ from benchmark.metrics import EditQuality
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "numpy")
 REPOSITORY = Path(__file__).parents[1]
+ROOMS = ("benchmark", "editing", "encoder")
+"""Whose code a run's numbers depend on."""
 RESULTS = Path(__file__).with_name("results") / "paper"
 
 
@@ -30,6 +33,14 @@ class DirtyTree(Exception):
             f"{out} keeps results of committed code only, and {what}; commit first, name another "
             "folder with --out, or say --allow-dirty"
         )
+
+
+class RecordUnreadable(Exception):
+    """A file among the results is no record of a run."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is no record of a run ({reason}): move it elsewhere")
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,9 @@ class UpdateRow:
 @dataclass(frozen=True)
 class Record:
     """One run. `facts` is all that its numbers depend on; `reliability` the percent of all photos
-    taught that get their own label in the end, `peak_memory` of the process, bytes."""
+    taught that get their own label in the end, `peak_memory` that of the process during the run,
+    bytes, `unseen` the part of each control set that no photo of the guard term is in, for sets
+    that such photos stand in."""
 
     study: str
     name: str
@@ -82,6 +95,7 @@ class Record:
     controls: Mapping[str, Asked]
     reliability: float | None
     updates: tuple[UpdateRow, ...] = field(default_factory=tuple)
+    unseen: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
     def quality(self) -> EditQuality:
@@ -114,7 +128,7 @@ class RecordStore:
         return path
 
     def find(self, study: str, key: str, facts: Mapping[str, Any]) -> Record | None:
-        """The run of exactly these facts, if it is kept."""
+        """The run of exactly these facts, if it is kept. Raises RecordUnreadable."""
         path = self.path(study, key)
         if not path.exists():
             return None
@@ -122,15 +136,23 @@ class RecordStore:
         return record if record.facts == json.loads(json.dumps(facts)) else None
 
     def all(self, study: str) -> list[Record]:
-        """Every run of a study that is kept."""
+        """Every run of a study that is kept. Raises RecordUnreadable."""
         return [read_record(path) for path in sorted((self._root / study).glob("*.json"))]
 
 
 def read_record(path: Path) -> Record:
-    """Raises OSError, ValueError, TypeError for a file that is none."""
-    told = json.loads(path.read_text("utf-8"))
+    """Raises OSError, and RecordUnreadable for a file that is none."""
+    try:
+        return _record(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError) as damage:
+        reason = f"{type(damage).__name__}: {damage}"
+        raise RecordUnreadable(path, reason) from damage
+
+
+def _record(told: dict[str, Any]) -> Record:
     told["target"] = Asked(**told["target"])
-    told["controls"] = {name: Asked(**each) for name, each in told["controls"].items()}
+    for part in ("controls", "unseen"):
+        told[part] = {name: Asked(**each) for name, each in told[part].items()}
     told["updates"] = tuple(
         UpdateRow(**{**row, "tasks": tuple(row["tasks"])}) for row in told["updates"]
     )
@@ -148,6 +170,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def libraries() -> dict[str, str]:
     """Versions of what computes."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def code_digest(root: Path = REPOSITORY) -> str:
+    """Names the code that computes, committed or not, and the libraries under it."""
+    told = hashlib.sha256(json.dumps(libraries()).encode())
+    for path in sorted(each for room in ROOMS for each in (root / room).rglob("*.py")):
+        told.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return told.hexdigest()[:16]
 
 
 def state_of_code(root: Path = REPOSITORY) -> tuple[str, str | None]:

@@ -7,26 +7,54 @@ aside). A killed run goes on after its last finished update.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.bed import Bed
 from benchmark.datasets.missing import DataSetError
-from benchmark.experiment import Experiment, ExperimentInvalid, StudyUnknown, load_study, studies
+from benchmark.experiment import (
+    Experiment,
+    ExperimentInvalid,
+    StudyUnknown,
+    experiment_names,
+    load_study,
+    studies,
+)
 from benchmark.lab import LabMissing
 from benchmark.loop import say
 from benchmark.places import PlaceMalformed, Places, PlaceUnknown
-from benchmark.record import RESULTS, DirtyTree, Record, RecordStore, check_out
-from benchmark.runner import Run
+from benchmark.record import (
+    RESULTS,
+    DirtyTree,
+    Record,
+    RecordStore,
+    RecordUnreadable,
+    check_out,
+    code_digest,
+)
+from benchmark.runner import Run, RunUnderWay
 from editing.errors import EditError
 from encoder.classifier import TextFeatureCache
 from encoder.errors import EncoderError
 
 TEXTS = 5000  # labels whose features are kept in memory
 RATES = ("learning_rate", "fc1_learning_rate")
+OF_ITS_OWN = ("epochs", "encoder", "pretrained", "data", "controls")
+"""Options that make another study: their results lie apart from those of the files' settings."""
+
+
+class NotAControl(Exception):
+    """The name of an experiment stands where names of control sets stand."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is an experiment, no control set: name it before --controls")
+
+
 PROBLEMS = (
     DataSetError,
     DirtyTree,
@@ -34,18 +62,25 @@ PROBLEMS = (
     EncoderError,
     ExperimentInvalid,
     LabMissing,
+    NotAControl,
+    OSError,
     PlaceMalformed,
     PlaceUnknown,
+    RecordUnreadable,
+    RunUnderWay,
     StudyUnknown,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done; 1 stopped, with a sentence that says why."""
-    options = _parser().parse_args(arguments)
+    """Exit status: 0 done; 1 stopped, with a sentence that says why; 130 interrupted."""
+    options = _parser().parse_intermixed_args(arguments)
     try:
         commit = check_out(options.out, allow_dirty=options.allow_dirty)
+        _refuse_swallowed(options)
         experiments = load_study(options.study, names=options.names, changes=_changes(options))
+        study = study_of(options.study, {name: getattr(options, name) for name in OF_ITS_OWN})
+        experiments = [each.model_copy(update={"study": study}) for each in experiments]
         if options.validate:
             experiments = [at_pace(each, pace) for each in experiments for pace in options.validate]
         places = Places.of(options.place, validation=bool(options.validate))
@@ -53,7 +88,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PROBLEMS as problem:
         print(f"the study stopped: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on after the last update", file=sys.stderr)
+        return 130
     return 0
+
+
+def study_of(study: str, changes: Mapping[str, Any]) -> str:
+    """The folder of its results: with other settings than the files' one of its own, so that
+    neither replaces the other's runs nor stands in its table."""
+    marks = [study]
+    for name, value in changes.items():
+        if value is not None:
+            told = "+".join(value) if isinstance(value, list) else str(value).removesuffix(".0")
+            marks.append(f"{name}={re.sub(r'[^A-Za-z0-9.+_-]+', '-', told)}")
+    return ",".join(marks)
+
+
+def _refuse_swallowed(options: argparse.Namespace) -> None:
+    names = experiment_names(options.study)
+    for control in options.controls or ():
+        if control in names:
+            raise NotAControl(control)
+
+
+def _ready(*folders: Path) -> None:
+    """Made and writable, before hours of work. Raises OSError."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def at_pace(experiment: Experiment, factor: float) -> Experiment:
@@ -73,18 +137,25 @@ def _run_all(
     beds: dict[tuple[Any, ...], Bed] = {}
     wanted = [(each, seed) for each in experiments for seed in options.seeds or each.seeds]
     wanted.sort(key=lambda pair: pair[1])  # a whole table of the first seed, then of the next
+    work, made = options.work / code_digest(), 0
+    _ready(options.out, work)
+    began = time.monotonic()
     for number, (experiment, seed) in enumerate(wanted, start=1):
         told = experiment
         which = (told.encoder, told.pretrained, told.data, told.controls)
         if which not in beds:
             beds = {which: _bed(experiment, places, options.work)}  # one at a time: they are large
-        run = Run(experiment, seed, options.work / commit / told.study)
+        run = Run(experiment, seed, work / told.study)
         say(f"{number} of {len(wanted)}: {told.study}/{run.key}")
         kept = store.find(told.study, run.key, run.facts(beds[which]))
         record = kept or run.make(beds[which], commit)
         if kept is None:
             store.save(record, run.key)
+            made += 1
         say(_told(record, kept=kept is not None))
+        if made and number < len(wanted):
+            minutes = (time.monotonic() - began) / 60 / made * (len(wanted) - number)
+            say(f"  {minutes:.0f} minutes left at this pace")
 
 
 def _bed(experiment: Experiment, places: Places, work: Path) -> Bed:

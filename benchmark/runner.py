@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmark.bed import Bed, Lesson, Sheet
+from benchmark.datasets.missing import NothingToAsk
 from benchmark.experiment import Experiment
 from benchmark.loop import say
+from benchmark.memory import forget_peak, peak_bytes
 from benchmark.metrics import flips, percent, task_accuracies
 from benchmark.protocol import Edited, Guard, Stream
 from benchmark.record import Asked, Record, UpdateRow, libraries, write_json
@@ -23,8 +26,18 @@ from benchmark.vqa.edit_store import EditStore
 from benchmark.vqa.edits import Cost
 from editing.fewshot import choose_guard
 from encoder.clip import Encoder
+from encoder.errors import EncoderError
 
 QUIET = 20.0  # seconds between two lines of progress
+
+
+class RunUnderWay(Exception):
+    """Another process makes the same run in the same working folder."""
+
+    def __init__(self, key: str, work: Path) -> None:
+        super().__init__(
+            f"another process makes {key} in {work}: wait for it, or name another --work"
+        )
 
 
 class Ticker:
@@ -56,20 +69,33 @@ class Run:
 
     def facts(self, bed: Bed) -> dict[str, Any]:
         """All that its numbers depend on, but for the code."""
+        edited = self.experiment.method is not None
         return {
             **self.experiment.facts,
+            "taught": bed.taught if edited else "",
             "seed": self.seed,
             "base": bed.base.digest,
             "asked": {s.name: s.digest for s in (bed.target, *bed.controls.values())},
         }
 
     def make(self, bed: Bed, commit: str) -> Record:
-        """Edit and ask; goes on after the last update that `work` holds. Raises EditError."""
+        """Edit and ask; goes on after the last update that `work` holds.
+
+        Raises EditError, NothingToAsk, RunUnderWay.
+        """
+        with self._alone():
+            return self._make(bed, commit)
+
+    def _make(self, bed: Bed, commit: str) -> Record:
         began, cpu = time.monotonic(), time.process_time()
+        forget_peak()
         facts, probe = self.facts(bed), bed.probe(self.experiment.probe)
         lessons = self._lessons(bed)
         tasks = [lesson.labels for lesson in lessons]
+        _refuse_empty(bed, probe, lessons)
         rows, live = self._under_way(bed, facts)
+        began -= sum(row.seconds for row in rows)  # of the process that was killed
+        cpu -= sum(row.cpu_seconds for row in rows)
         flops = 0
         if self.experiment.method is not None:
             stream = self._stream(bed, lessons)
@@ -94,14 +120,25 @@ class Run:
             threads=torch.get_num_threads(),
             seconds=round(time.monotonic() - began, 1),
             cpu_seconds=round(time.process_time() - cpu, 1),
-            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory=peak_bytes(),
             parameters=max((row.parameters for row in rows), default=0),
             step_flops=flops,
             target=_asked(bed, bed.target, answers),
             controls={n: _asked(bed, sheet, answers) for n, sheet in bed.controls.items()},
             reliability=None if not rows else _reliability(bed, live, lessons),
             updates=tuple(rows),
+            unseen=_unseen(bed, self._guard(bed), answers),
         )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / f"{self.key}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as taken:
+                raise RunUnderWay(self.key, self.work) from taken
+            yield
 
     def _lessons(self, bed: Bed) -> list[Lesson]:
         if self.experiment.method is None:
@@ -111,21 +148,24 @@ class Run:
 
     def _stream(self, bed: Bed, lessons: Sequence[Lesson]) -> Stream:
         told = self.experiment
-        guard = bed.target.pixels[:0]
-        if told.guard:
-            sheet = bed.controls[told.guard]
-            [rows] = choose_guard([sheet.names], count=len(sheet.names), seed=self.seed)
-            guard = sheet.pixels[rows]
         return Stream(
             base=bed.base,
             prompts=bed.target.prompts,
             texts=lambda encoder: bed.texts_of(encoder, bed.target),
             lessons=lessons,
-            guard=Guard.of(bed.base, guard),
+            guard=Guard.of(bed.base, self._guard(bed)),
             protocol=told.protocol,
             config=told.parsed(),
             seed=self.seed,
         )
+
+    def _guard(self, bed: Bed) -> Tensor:
+        """uint8 [G, 3, S, S]"""
+        if not self.experiment.guard:
+            return bed.target.pixels[:0]
+        sheet = bed.controls[self.experiment.guard]
+        [rows] = choose_guard([sheet.names], count=len(sheet.names), seed=self.seed)
+        return sheet.pixels[rows]
 
     def _row(
         self, bed: Bed, edited: Edited, probe: Sheet, tasks: Sequence[Sequence[int]]
@@ -153,7 +193,10 @@ class Run:
             return [], bed.base
         told = json.loads(path.read_text("utf-8"))
         rows = [UpdateRow(**{**row, "tasks": tuple(row["tasks"])}) for row in told["rows"]]
-        found = EditStore(self.work).find(self.key, bed.base, {**facts, "update": len(rows)})
+        try:
+            found = EditStore(self.work).find(self.key, bed.base, {**facts, "update": len(rows)})
+        except EncoderError:  # killed between the snapshot and its facts
+            found = None
         if told["facts"] != json.loads(json.dumps(facts)) or found is None:
             return [], bed.base
         say(f"  goes on after update {len(rows)}")
@@ -168,8 +211,32 @@ class Run:
         write_json(self.work / f"{self.key}.rows.json", told)
 
 
-def _asked(bed: Bed, sheet: Sheet, answers: Mapping[str, Tensor]) -> Asked:
+def _refuse_empty(bed: Bed, probe: Sheet, lessons: Sequence[Lesson]) -> None:
+    for sheet in (bed.target, *bed.controls.values()):
+        if not sheet.names:
+            raise NothingToAsk(sheet.name, "the set has no photos to ask about")
+    for number, lesson in enumerate(lessons, start=1):
+        if not len(lesson.targets):
+            raise NothingToAsk(bed.data.name, f"update {number} has no photos to teach")
+        if not set(lesson.labels) & set(probe.targets.tolist()):
+            raise NothingToAsk(bed.data.name, f"update {number} has no photos to ask about")
+
+
+def _unseen(bed: Bed, guard: Tensor, answers: Mapping[str, Tensor]) -> dict[str, Asked]:
+    told = {}
+    for name, sheet in bed.controls.items():
+        rows = sheet.apart_from(guard) if len(guard) else []
+        if 0 < len(rows) < len(sheet.names):
+            told[name] = _asked(bed, sheet, answers, rows)
+    return told
+
+
+def _asked(
+    bed: Bed, sheet: Sheet, answers: Mapping[str, Tensor], rows: Sequence[int] | None = None
+) -> Asked:
     before, after = bed.before[sheet.name], answers[sheet.name]
+    if rows is not None:
+        sheet, before, after = sheet.at(rows), before[list(rows)], after[list(rows)]
     return Asked(
         photos=len(sheet.names),
         digest=sheet.digest,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from benchmark.metrics import average_accuracy, backward_transfer, forgetting
-from benchmark.record import RESULTS, Asked, Record, RecordStore
+from benchmark.record import RESULTS, Asked, Record, RecordStore, RecordUnreadable
 from benchmark.vqa.scoring import Spread
 
 Group = tuple[str, int]
@@ -37,20 +37,32 @@ class RunsDiffer(Exception):
         )
 
 
+class RunsMixed(Exception):
+    """Two runs of one row have other settings than the seed in which they differ."""
+
+    def __init__(self, one: Record, other: Record) -> None:
+        mine, its = _settings(one), _settings(other)
+        told = sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
+        super().__init__(
+            f"{one.name} has other settings with seed {one.seed} than with seed {other.seed} "
+            f"({', '.join(told)}): run the study again for all seeds"
+        )
+
+
 def tables(records: Sequence[Record]) -> str:
-    """All tables of these runs. Raises RunsDiffer."""
+    """All tables of these runs. Raises RunsDiffer, RunsMixed."""
     parts = []
     for group, runs in grouped(records):
         data, shots = group
         told = f"{shots} photos a class" if shots else "all training photos"
-        parts.append(f"**{data}, {told}**\n\n{_table(runs)}")
+        parts.append(f"**{data}, {told}**\n\n{_table(runs)}\n{_made_with(runs)}\n")
     return "\n".join(parts)
 
 
 def grouped(records: Iterable[Record]) -> list[tuple[Group, list[Record]]]:
     """Runs that may stand in one table; those without an edit stand in all of the same data.
 
-    Raises RunsDiffer.
+    Raises RunsDiffer, RunsMixed.
     """
     edited = sorted((each for each in records if each.facts["method"] is not None), key=group_of)
     plain = [each for each in records if each.facts["method"] is None]
@@ -84,7 +96,24 @@ def _comparable(runs: list[Record]) -> list[Record]:
     for run in runs[1:]:
         if asked(run) != asked(runs[0]):
             raise RunsDiffer(run, runs[0])
+    rows: dict[tuple[str, int], Record] = {}
+    for run in runs:
+        first = rows.setdefault((run.name, run.facts["updates"]), run)
+        if _settings(run) != _settings(first):
+            raise RunsMixed(run, first)
     return runs
+
+
+def _settings(run: Record) -> dict[str, object]:
+    """All that it depends on but the seed, by name, the method's as "config.<name>"."""
+    told = {name: value for name, value in run.facts.items() if name not in ("seed", "config")}
+    return told | {f"config.{name}": v for name, v in run.facts.get("config", {}).items()}
+
+
+def _made_with(runs: Sequence[Record]) -> str:
+    """Which code and libraries the numbers come from."""
+    libraries = {f"{name} {told}" for run in runs for name, told in run.libraries.items()}
+    return f"*Code {', '.join(sorted({r.commit for r in runs}))}; {', '.join(sorted(libraries))}.*"
 
 
 def _table(runs: Sequence[Record]) -> str:
@@ -94,10 +123,12 @@ def _table(runs: Sequence[Record]) -> str:
     head += ["ACC", "BWT", "forgetting"] if stream else []
     for name in controls:
         head += [f"{name.rpartition('/')[2]} %", "change", "flips %"]
+        head += ["change, unseen", "flips %, unseen"] if _guarded(runs, name) else []
     head += ["numbers trained", "GFLOPs a step", "minutes"]
     lines = [_row(head), _row(["---"] * len(head))]
     by_name = [(name, list(same)) for name, same in groupby(sorted(runs, key=_order), _order)]
-    lines += [_row(_cells(same, controls, stream=stream)) for _, same in by_name]
+    shown = {name: _guarded(runs, name) for name in controls}
+    lines += [_row(_cells(same, shown, stream=stream)) for _, same in by_name]
     return "\n".join(lines) + "\n"
 
 
@@ -105,7 +136,13 @@ def _order(run: Record) -> tuple[bool, str, int]:
     return run.facts["method"] is not None, run.name, run.facts["updates"]
 
 
-def _cells(runs: Sequence[Record], controls: Sequence[str], *, stream: bool) -> list[str]:
+def _guarded(runs: Sequence[Record], control: str) -> bool:
+    """Whether photos of this control set held some edit back, which says less of those photos."""
+    return any(control in run.unseen for run in runs)
+
+
+def _cells(runs: Sequence[Record], controls: Mapping[str, bool], *, stream: bool) -> list[str]:
+    """A row; `controls` says of which sets the photos that no edit was held back by stand apart."""
     first, edited = runs[0], runs[0].facts["method"] is not None
     updates = str(first.facts["updates"]) if edited else ""
     cells = [first.title, updates, str(len(runs)), spread(runs, lambda run: run.target.after)]
@@ -117,10 +154,14 @@ def _cells(runs: Sequence[Record], controls: Sequence[str], *, stream: bool) -> 
             spread(runs, lambda run, m=measure: m(run.matrix)) if len(first.updates) > 1 else ""  # type: ignore[misc]
             for measure in measures
         ]
-    for name in controls:
+    for name, apart in controls.items():
         cells.append(spread(runs, lambda run, n=name: run.controls[n].after))  # type: ignore[misc]
         cells.append(_change(runs, lambda run, n=name: run.controls[n]) if edited else "")  # type: ignore[misc]
         cells.append(spread(runs, lambda run, n=name: run.controls[n].flips) if edited else "")  # type: ignore[misc]
+        if apart:
+            some = edited and all(name in run.unseen for run in runs)
+            cells.append(_change(runs, lambda run, n=name: run.unseen[n]) if some else "")  # type: ignore[misc]
+            cells.append(spread(runs, lambda run, n=name: run.unseen[n].flips) if some else "")  # type: ignore[misc]
     if not edited:
         return [*cells, "0", "", ""]
     cells += [f"{first.parameters:,}", f"{first.step_flops / 1e9:.0f}"]
@@ -154,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not records:
                 raise NothingKept(study, options.out)
             print(f"### {study}\n\n{tables(records)}")
-    except (NothingKept, RunsDiffer) as problem:
+    except (NothingKept, RecordUnreadable, RunsDiffer, RunsMixed) as problem:
         print(f"no table: {problem}", file=sys.stderr)
         return 1
     return 0

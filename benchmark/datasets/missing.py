@@ -4,6 +4,7 @@ DataSetError
 ├── SetMissing       a file or folder is in none of the places where it belongs
 ├── SetMalformed     it is there, and holds what it should not
 ├── ClassEmpty       a class of the set has no photo
+├── NothingToAsk     no photo is left to teach or to ask
 └── PhotoUnreadable  a photo is no photo (raised when it is opened)
 """
 
@@ -41,6 +42,14 @@ class ClassEmpty(DataSetError):
         self.name, self.split, self.classes, self.where = name, split, tuple(classes), where
         listed = ", ".join(classes)
         super().__init__(f"{name}: no {split} photo of {listed} in {where}")
+
+
+class NothingToAsk(DataSetError):
+    """Of a set, or of the classes of an update, no photo is there to be taught or asked."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {what}")
 
 
 class PhotoUnreadable(DataSetError):

@@ -141,7 +141,9 @@ def test_a_sheets_digest_names_photos_labels_and_texts(bed: Bed) -> None:
 
 def test_sets_whose_photos_have_the_same_names_are_asked_about_their_own(bed: Bed) -> None:
     signs = replace(bed.target, name="signs")
-    others = replace(signs, name="others", pixels=signs.pixels.flip(0), targets=signs.targets.flip(0))
+    others = replace(
+        signs, name="others", pixels=signs.pixels.flip(0), targets=signs.targets.flip(0)
+    )
     answers = bed.ask(bed.base, [signs, others])
     assert torch.equal(answers["others"], answers["signs"].flip(0))
     assert not torch.equal(answers["others"], answers["signs"])

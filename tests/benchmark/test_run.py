@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,9 @@ import pytest
 
 from benchmark import record, run
 from benchmark.experiment import load_study
-from benchmark.record import REPOSITORY, RecordStore, check_out, state_of_code
+from benchmark.record import REPOSITORY, RecordStore, check_out, code_digest, state_of_code
 from benchmark.run import at_pace, main
+from benchmark.runner import Run
 from benchmark.table import tables
 from tests.support.tiny_lab import tiny_lab
 from tests.support.waiting import wait_for
@@ -34,7 +38,9 @@ def arguments(lab: Path, root: Path, *told: str) -> list[str]:
 
 
 def kept(root: Path, study: str) -> dict[str, dict[str, Any]]:
-    return {p.stem: json.loads(p.read_text()) for p in (root / "out" / study).glob("*.json")}
+    """Records by name, of the files' settings and of others alike."""
+    files = (root / "out").glob(f"{study}*/*.json")
+    return {path.stem: json.loads(path.read_text()) for path in files}
 
 
 def test_a_study_makes_a_record_of_every_method(
@@ -59,8 +65,8 @@ def test_a_study_makes_a_record_of_every_method(
         assert 0 <= told["reliability"] <= 100
     # What full fine-tuning's backward pass costs more than that of a few heads.
     assert records["full-finetune-2x2-seed0"]["step_flops"] > records["spu-2x2-seed0"]["step_flops"]
-    told = tables(RecordStore(tmp_path / "out").all("lab-continual"))
-    assert all(each.title in told for each in load_study("lab-continual"))
+    shown = tables(RecordStore(tmp_path / "out").all("lab-continual,epochs=1"))
+    assert all(each.title in shown for each in load_study("lab-continual"))
     capsys.readouterr()
     assert main(arguments(lab, tmp_path, "lab-continual", *LITTLE)) == 0
     assert capsys.readouterr().out.count("kept:") == len(records)
@@ -77,17 +83,102 @@ def test_every_recipe_for_the_service_runs(lab: Path, tmp_path: Path) -> None:
     plain, other = records["e-refit-2x1-seed0"], records["f-guard-2x1-seed0"]
     assert plain["target"]["digest"] == other["target"]["digest"]
     assert plain["updates"][0]["loss"] != other["updates"][0]["loss"]
+    # Half of the ten-way set's six photos a class held the edit back: they count apart.
+    assert plain["unseen"] == {}
+    assert {name: each["photos"] for name, each in other["unseen"].items()} == {
+        "lab/ten": 6,
+        "lab/thousand": 6,
+    }
+    assert other["controls"]["lab/ten"]["photos"] == 12
 
 
-def test_another_setting_is_another_run(
+def test_another_setting_is_another_run_and_leaves_the_first_alone(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = arguments(lab, tmp_path, "lab-continual", "layernorm", *LITTLE)
     assert main(told) == 0
     assert main([*told, "--epochs", "2"]) == 0
+    assert main([*told, "--controls", "lab/ten"]) == 0
     assert "kept:" not in capsys.readouterr().out
-    [found] = kept(tmp_path, "lab-continual").values()
-    assert found["facts"]["config"]["epochs"] == 2
+    files = sorted((tmp_path / "out").glob("*/layernorm-2x2-seed0.json"))
+    assert [path.parent.name for path in files] == [
+        "lab-continual,epochs=1",
+        "lab-continual,epochs=1,controls=lab-ten",
+        "lab-continual,epochs=2",
+    ]
+    epochs = [json.loads(path.read_text())["facts"]["config"]["epochs"] for path in files]
+    assert epochs == [1, 1, 2]
+
+
+def test_a_kept_run_of_other_training_photos_is_made_again(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "lab"
+    shutil.copytree(lab, mine)
+    told = arguments(mine, tmp_path, "lab-continual", "layernorm", *LITTLE)
+    assert main(told) == 0
+    rename_training_photo(mine / "gtsrb.zip")
+    capsys.readouterr()
+    assert main(told) == 0
+    assert "kept:" not in capsys.readouterr().out
+
+
+def rename_training_photo(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as old:
+        photos = {name: old.read(name) for name in old.namelist()}
+    first = next(name for name in photos if name.startswith("train/"))
+    photos[f"{first.removesuffix('.png')}9.png"] = photos.pop(first)
+    with zipfile.ZipFile(archive, "w") as new:
+        for name, data in photos.items():
+            new.writestr(name, data)
+
+
+def test_a_damaged_state_is_not_gone_on_from(lab: Path, tmp_path: Path) -> None:
+    told = arguments(lab, tmp_path, "lab-refit", "layernorm", *LITTLE)
+    assert main(told) == 0
+    [whole] = kept(tmp_path, "lab-refit").values()
+    for path in (tmp_path / "out").glob("*/*.json"):
+        path.unlink()
+    [snapshot] = (tmp_path / "work").glob("**/layernorm-2x2-seed0.safetensors")
+    snapshot.write_bytes(b"killed while this was written")
+    assert main(told) == 0
+    [again] = kept(tmp_path, "lab-refit").values()
+    assert again["target"] == whole["target"]
+
+
+def test_two_processes_do_not_make_the_same_run(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = arguments(lab, tmp_path, "lab-continual", "layernorm", *LITTLE)
+    folder = tmp_path / "work" / code_digest() / "lab-continual,epochs=1"
+    folder.mkdir(parents=True)
+    with (folder / "layernorm-2x2-seed0.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(told) == 1
+    assert "another process makes layernorm-2x2-seed0" in capsys.readouterr().err
+
+
+def test_code_has_a_name_of_its_own_committed_or_not(tmp_path: Path) -> None:
+    (tmp_path / "editing").mkdir()
+    (tmp_path / "editing" / "trainer.py").write_text("x = 1\n")
+    first = code_digest(tmp_path)
+    assert code_digest(tmp_path) == first
+    (tmp_path / "editing" / "trainer.py").write_text("x = 2\n")
+    assert code_digest(tmp_path) != first
+
+
+def test_an_interrupted_study_says_how_it_goes_on(
+    lab: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "make", interrupted)
+    assert main(arguments(lab, tmp_path, "lab-continual", "layernorm", *LITTLE)) == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("protocol", ["lab-refit", "lab-offline"])
@@ -169,6 +260,13 @@ def test_a_killed_run_goes_on_after_its_last_update(
         (["lab-continual", "--place", "lab=nowhere"], "nowhere"),
         (["lab-continual", "--controls", "moon"], "--place moon=<folder>"),
         (["lab-continual", "--controls", "lab/moon"], "no data set 'lab/moon', only lab/ten"),
+        (["lab-continual", "--controls", "lab/ten", "lorsu"], "'lorsu' is an experiment"),
+        (["lab-continual", "lorsu", "--updates", "0"], "updates"),
+        (["lab-offline", "lorsu", "--updates", "5"], "offline is one update, not 5"),
+        (["lab-default", "f-guard", "--controls", "lab/wide"], "guard 'lab/ten' is not among"),
+        (["lab-continual", "lorsu", "--data", "lab/ten", "--validate", "1"], "no photos to ask"),
+        (["lab-continual", "lorsu", "--data", "lab/ten"], "update 1 has no photos to teach"),
+        (["lab-stream", "lorsu", "--shots", "1", "--updates", "8"], "update 1 has no photos"),
         (["lab-continual", "--data", "gtsrb", "--place", "gtsrb=nowhere"], "looked for nowhere"),
     ],
 )
@@ -180,6 +278,15 @@ def test_what_cannot_be_is_told_in_a_sentence(
     problem = capsys.readouterr().err
     assert problem.startswith("the study stopped: ")
     assert sentence in problem
+
+
+def test_a_folder_that_takes_no_results_is_told_before_any_work(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert main(arguments(lab, tmp_path, "lab-continual", "lorsu", *LITTLE)) == 1
+    assert "out" in capsys.readouterr().err
+    assert not list((tmp_path / "work").glob("**/*.rows.json"))
 
 
 def test_results_of_changed_code_stay_out_of_the_repository(

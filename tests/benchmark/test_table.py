@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmark import plot, table
 from benchmark.plot import draw
-from benchmark.record import Asked, Record, RecordStore, UpdateRow, read_record
-from benchmark.table import RunsDiffer, tables
+from benchmark.record import Asked, Record, RecordStore, RecordUnreadable, UpdateRow, read_record
+from benchmark.table import RunsDiffer, RunsMixed, tables
 
 
 def made(name: str = "lorsu", *, seed: int = 0, after: float = 50.0, **facts: Any) -> Record:
@@ -90,6 +90,30 @@ def test_runs_that_were_asked_other_things_are_refused() -> None:
             tables([made(), stranger])
 
 
+def test_seeds_of_other_settings_are_no_seeds_of_one_row() -> None:
+    one, other = made(config={"epochs": 5}), made(seed=1, config={"epochs": 2})
+    with pytest.raises(RunsMixed, match=r"seed 1 .* seed 0 \(config.epochs\)"):
+        tables([one, other])
+    assert "| LORSU | 2 | 2 |" in tables([one, made(seed=1, config={"epochs": 5})])
+
+
+def test_control_photos_that_held_an_edit_back_count_apart() -> None:
+    unseen = {"ten": Asked(5, "y", 96.0, 94.0, 6.0)}
+    guarded = replace(made("guarded"), unseen=unseen)
+    told = tables([made(), guarded]).splitlines()
+    head, _, first, second = [line.split(" | ") for line in told if line.startswith("|")]
+    rows = [dict(zip(head, cells, strict=True)) for cells in (first, second)]
+    assert [row["flips %"] for row in rows] == ["2.0", "2.0"]
+    assert [row["flips %, unseen"] for row in rows] == ["6.0", ""]
+    assert [row["change, unseen"] for row in rows] == ["−2.0", ""]
+    assert "unseen" not in tables([made()])
+
+
+def test_a_table_says_what_its_numbers_were_made_with() -> None:
+    other = replace(made(seed=1), commit="d", libraries={"torch": "3"})
+    assert "*Code c, d; torch 3.*" in tables([made(), other])
+
+
 def test_quality_is_reliability_generality_and_locality() -> None:
     quality = made(after=61).quality
     assert (quality.reliability, quality.generality, quality.locality) == (90, 61, 98)
@@ -105,6 +129,25 @@ def test_records_survive_the_disk(tmp_path: Path) -> None:
     assert store.find("mine", "lorsu-20x2-seed0", {**record.facts, "shots": 1}) is None
     assert store.find("mine", "nothing", record.facts) is None
     assert store.all("mine") == [record]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"study": "mine"}', '{"target": 1}'])
+def test_a_file_that_is_no_record_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    path = RecordStore(tmp_path).save(made(), "lorsu-20x2-seed0")
+    path.write_text(text)
+    with pytest.raises(RecordUnreadable, match="lorsu-20x2-seed0"):
+        read_record(path)
+    for command in (table.main, plot.main):
+        assert command(["mine", "--out", str(tmp_path)]) == 1
+        assert "is no record of a run" in capsys.readouterr().err
+
+
+def test_plots_show_control_sets_that_all_runs_watched(tmp_path: Path) -> None:
+    more = [replace(row, controls={"ten": 97.0, "wide": 50.0}) for row in made().updates]
+    paths = draw([replace(made(), updates=tuple(more)), made("spu")], tmp_path)
+    assert len(paths) == 2
 
 
 def test_plots_are_pictures_of_every_table(tmp_path: Path) -> None:
