@@ -58,7 +58,7 @@ class LowRankPart:
         return self._down
 
     def weight(self) -> Tensor:
-        change = self._scale * self._up @ self.down()
+        change = self._scale * (self._up @ self.down())  # in the order of LowRank.apply: same bits
         if self._rows is None:
             return self._frozen + change
         return self._frozen.index_add(0, self._rows, change)
