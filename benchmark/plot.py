@@ -6,15 +6,14 @@ over updates, a line a method.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.record import RESULTS, Record, RecordStore, RecordUnreadable
-from benchmark.table import Group, NothingKept, RunsDiffer, RunsMixed, grouped
+from benchmark.record import Record
+from benchmark.table import Group, grouped, show_studies
 from benchmark.vqa.scoring import Spread
 
 if TYPE_CHECKING:
@@ -122,24 +121,14 @@ def _told(group: Group) -> str:
     return f"{data}, {f'{shots} photos a class' if shots else 'all training photos'}"
 
 
+def _draw(_study: str, records: Sequence[Record], folder: Path) -> None:
+    for path in draw(records, folder):
+        print(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 drawn; 1 stopped, with a sentence that says why."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.plot", description=__doc__)
-    parser.add_argument("studies", nargs="+", help="folders of results")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args(arguments)
-    store = RecordStore(options.out)
-    try:
-        for study in options.studies:
-            records = store.all(study)
-            if not records:
-                raise NothingKept(study, options.out)
-            for path in draw(records, options.out / study):
-                print(path)
-    except (NothingKept, RecordUnreadable, RunsDiffer, RunsMixed) as problem:
-        print(f"no plot: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return show_studies(arguments, _draw, prog="plot", doc=__doc__)
 
 
 if __name__ == "__main__":

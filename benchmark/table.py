@@ -182,9 +182,18 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 printed; 1 stopped, with a sentence that says why."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.table", description=__doc__)
+def show_studies(
+    arguments: Sequence[str] | None,
+    show: Callable[[str, Sequence[Record], Path], None],
+    *,
+    prog: str,
+    doc: str | None,
+) -> int:
+    """A command that shows kept runs: `show` gets a study, its runs and its folder.
+
+    Exit status: 0 shown; 1 stopped, with a sentence that says why.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmark.{prog}", description=doc)
     parser.add_argument("studies", nargs="+", help="folders of results")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(arguments)
@@ -194,11 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             records = store.all(study)
             if not records:
                 raise NothingKept(study, options.out)
-            print(f"### {study}\n\n{tables(records)}")
+            show(study, records, options.out / study)
     except (NothingKept, RecordUnreadable, RunsDiffer, RunsMixed) as problem:
-        print(f"no table: {problem}", file=sys.stderr)
+        print(f"no {prog}: {problem}", file=sys.stderr)
         return 1
     return 0
+
+
+def _print(study: str, records: Sequence[Record], _folder: Path) -> None:
+    print(f"### {study}\n\n{tables(records)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 printed; 1 stopped, with a sentence that says why."""
+    return show_studies(arguments, _print, prog="table", doc=__doc__)
 
 
 if __name__ == "__main__":
