@@ -135,6 +135,18 @@ class RecordStore:
         record = read_record(path)
         return record if record.facts == json.loads(json.dumps(facts)) else None
 
+    def elsewhere(self, facts: Mapping[str, Any]) -> Record | None:
+        """A run of exactly these facts that another study, or another name, keeps.
+
+        Raises RecordUnreadable.
+        """
+        told = json.loads(json.dumps(facts))
+        for path in sorted(self._root.glob("*/*.json")):
+            record = read_record(path)
+            if record.facts == told:
+                return record
+        return None
+
     def all(self, study: str) -> list[Record]:
         """Every run of a study that is kept. Raises RecordUnreadable."""
         return [read_record(path) for path in sorted((self._root / study).glob("*.json"))]

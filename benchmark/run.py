@@ -1,7 +1,8 @@
 """Runs a study: ``python -m benchmark.run lab-continual``; see ``--help`` and benchmark/README.md.
 
 A run that is kept is not made again, unless something that it depends on has changed (the code
-aside). A killed run goes on after its last finished update.
+aside); one that another study keeps is taken from there. A killed run goes on after its last
+finished update.
 """
 
 from __future__ import annotations
@@ -147,12 +148,14 @@ def _run_all(
             beds = {which: _bed(experiment, places, options.work)}  # one at a time: they are large
         run = Run(experiment, seed, work / told.study)
         say(f"{number} of {len(wanted)}: {told.study}/{run.key}")
-        kept = store.find(told.study, run.key, run.facts(beds[which]))
-        record = kept or run.make(beds[which], commit)
+        facts = run.facts(beds[which])
+        kept = store.find(told.study, run.key, facts)
+        same = kept or store.elsewhere(facts)
+        record = run.named(same) if same else run.make(beds[which], commit)
         if kept is None:
             store.save(record, run.key)
-            made += 1
-        say(_told(record, kept=kept is not None))
+            made += same is None
+        say(_told(record, kept=same is not None))
         if made and number < len(wanted):
             minutes = (time.monotonic() - began) / 60 / made * (len(wanted) - number)
             say(f"  {minutes:.0f} minutes left at this pace")

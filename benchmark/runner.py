@@ -78,6 +78,11 @@ class Run:
             "asked": {s.name: s.digest for s in (bed.target, *bed.controls.values())},
         }
 
+    def named(self, record: Record) -> Record:
+        """A run of the same facts, as this one's."""
+        told = self.experiment
+        return replace(record, study=told.study, name=told.name, title=told.title)
+
     def make(self, bed: Bed, commit: str) -> Record:
         """Edit and ask; goes on after the last update that `work` holds.
 

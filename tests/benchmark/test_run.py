@@ -110,6 +110,38 @@ def test_another_setting_is_another_run_and_leaves_the_first_alone(
     assert epochs == [1, 1, 2]
 
 
+def test_a_run_that_another_study_keeps_is_taken_from_there(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    little = ["--shots", "2", "--epochs", "1", "--seeds", "0"]
+    assert main(arguments(lab, tmp_path, "lab-refit", "full-finetune", *little)) == 0
+    assert "kept:" not in capsys.readouterr().out
+    assert main(arguments(lab, tmp_path, "lab-default", "k-full-finetune", *little)) == 0
+    assert capsys.readouterr().out.count("kept:") == 1
+    [first] = kept(tmp_path, "lab-refit").values()
+    [taken] = kept(tmp_path, "lab-default").values()
+    assert (taken["study"], taken["name"]) == ("lab-default,epochs=1", "k-full-finetune")
+    assert taken["title"] == load_study("lab-default", names=["k-full-finetune"])[0].title
+    for whole in (first, taken):
+        del whole["study"], whole["name"], whole["title"]
+    assert taken == first
+
+
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ("a-paper", ("lab-continual", "lorsu")),
+        ("e-refit", ("lab-refit", "lorsu")),
+        ("k-full-finetune", ("lab-refit", "full-finetune")),
+    ],
+)
+def test_recipes_that_other_tables_have_too_are_tuned_alike(
+    row: str, other: tuple[str, str]
+) -> None:
+    [mine], [its] = load_study("lab-default", names=[row]), load_study(other[0], names=[other[1]])
+    assert mine.facts == its.facts
+
+
 def test_a_kept_run_of_other_training_photos_is_made_again(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
