@@ -1,5 +1,8 @@
 """One fitted edit at many strengths: what it fixes, and what it costs.
 
+``python -m benchmark.strengths --lab <folder>`` fits one edit of all signs on training tracks, as
+`benchmark.rehearsal` draws them, and asks it at every tenth; the test split stays closed.
+
 `start` + a · edit for a up to 1 (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592). Two strengths
 matter: the smallest that fixes the corrections, and the largest that keeps every budget.
 
@@ -8,16 +11,26 @@ Legend: N photos, V labels, S image side.
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from benchmark.lab import Lab, LabMissing
+from benchmark.loop import RESULTS, say
+from benchmark.record import DirtyTree, check_out, libraries, write_json
+from benchmark.rehearsal import Bed, load_bed
 from editing.control import ControlChange, ControlSet
+from editing.errors import EditError
 from editing.examiner import Examiner
 from editing.fewshot import EditTask
 from editing.gate import GateConfig
+from editing.methods import METHODS, MethodConfig, fit, parse_config
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
 from encoder.deltas import Delta
@@ -104,3 +117,76 @@ def largest_within(told: Sequence[AtStrength]) -> AtStrength | None:
 
 def _percent(right: Tensor) -> float:
     return 100 * right.float().mean().item()
+
+
+def sweep(bed: Bed, config: MethodConfig, *, seed: int) -> list[AtStrength]:
+    """One fit of all that the bed teaches, at every tenth; `wide` counts beside the controls.
+
+    Raises EditError.
+    """
+    none = bed.validation.at([])
+    signs = sum(bed.batches, none)
+    task = bed.task(signs, none)
+    edit = fit(bed.base, task, config, seed=seed)
+    return at_strengths(
+        bed.base,
+        edit.deltas,
+        task=task,
+        validation=bed.task(bed.validation, none),
+        controls=[*bed.controls, bed.wide],
+        strengths=(0.0, *TENTHS),
+    )
+
+
+def _line(told: AtStrength) -> str:
+    changes = ", ".join(
+        f"{each.name} {each.whole.after - each.whole.before:+.1f} ({each.whole.flips:.1f} % flips)"
+        for each in told.controls
+    )
+    return (
+        f"{told.strength:.1f}: corrections {told.corrections:.1f}, "
+        f"validation {told.validation:.1f}, {changes}{'' if told.within else ', over a budget'}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done; 1 stopped, with a sentence that says why."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.strengths")
+    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
+    parser.add_argument("--name", default="defaults", help="of these settings, for the result")
+    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
+    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
+    parser.add_argument("--shots", type=int, default=20, help="training photos a class")
+    parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fit")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
+    options = parser.parse_args(arguments)
+    path = options.out / f"strengths-{options.name}-seed{options.seed}.json"
+    try:
+        at = check_out(path, allow_dirty=options.allow_dirty)
+        config = parse_config(options.method, json.loads(options.config))
+        bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed, updates=1)
+        told = sweep(bed, config, seed=options.seed)
+    except (DirtyTree, EditError, LabMissing, json.JSONDecodeError) as problem:
+        print(f"stopped: {problem}", file=sys.stderr)
+        return 1
+    for each in told:
+        say(_line(each))
+    write_json(
+        path,
+        {
+            "commit": at,
+            "libraries": libraries(),
+            "method": options.method,
+            "config": config.model_dump(mode="json"),
+            "shots": options.shots,
+            "seed": options.seed,
+            "base": bed.base.digest,
+            "strengths": [each.to_json() for each in told],
+        },
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,6 +21,7 @@ from benchmark.record import REPOSITORY, RecordStore, check_out, code_digest, st
 from benchmark.run import at_pace, main
 from benchmark.runner import Run
 from benchmark.table import tables
+from editing.methods import parse_config
 from tests.support.tiny_lab import tiny_lab
 from tests.support.waiting import wait_for
 
@@ -140,6 +141,11 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
 ) -> None:
     [mine], [its] = load_study("lab-default", names=[row]), load_study(other[0], names=[other[1]])
     assert mine.facts == its.facts
+
+
+def test_the_row_of_the_service_is_what_the_service_does() -> None:
+    [row] = load_study("lab-default", names=["n-service"])
+    assert row.parsed() == parse_config("lorsu", {})
 
 
 def test_a_kept_run_of_other_training_photos_is_made_again(

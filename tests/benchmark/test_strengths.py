@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +14,7 @@ from benchmark.strengths import (
     AtStrength,
     at_strengths,
     largest_within,
+    main,
     smallest_that_fixes,
 )
 from editing.fewshot import EditTask
@@ -18,6 +22,7 @@ from editing.methods import Fit, fit
 from encoder.clip import Encoder
 from tests.support.edit_task import control_set, edit_task, quick_config
 from tests.support.tiny_encoder import tiny_encoder
+from tests.support.tiny_lab import tiny_lab
 
 Edited = tuple[Encoder, EditTask, Fit]
 
@@ -103,6 +108,29 @@ def test_it_is_told_as_json(edited: Edited) -> None:
     answer = point.to_json()
     assert (answer["strength"], answer["corrections"], answer["within"]) == (1, 100, True)
     assert answer["controls"][0]["name"] == "noise"
+
+
+def test_the_command_fits_once_and_asks_at_every_tenth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = json.dumps({"min_steps": 60, "rounds": 1, "guard_weight": 0, "learning_rate": 0.02})
+    told = ["--lab", str(tiny_lab(tmp_path / "lab")), "--out", str(tmp_path), "--shots", "2"]
+    assert main([*told, "--config", quick]) == 0
+    kept = json.loads((tmp_path / "strengths-defaults-seed0.json").read_text())
+    assert [each["strength"] for each in kept["strengths"]] == [0.0, *TENTHS]
+    none, whole = kept["strengths"][0], kept["strengths"][-1]
+    assert [each["name"] for each in none["controls"]] == ["ten", "thousand", "wide"]
+    assert {each["flips"] for each in none["controls"]} == {0}
+    assert whole["corrections"] > none["corrections"]
+    assert (kept["config"]["min_steps"], kept["shots"], kept["seed"]) == (60, 2, 0)
+    assert len(capsys.readouterr().out.splitlines()) == len(kept["strengths"])
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--lab", str(tmp_path / "none")], ["--config", "{"], ["--config", '{"a": 1}']):
+        assert main([*wrong, "--out", str(tmp_path)]) == 1
+        assert "stopped: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def percent(right: Tensor) -> float:
