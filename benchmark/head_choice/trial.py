@@ -2,6 +2,7 @@
 
 All choices have the same photos, steps, step sizes and, but for rounding, trained numbers. What the
 service adds for safety (guard term, further rounds, early stop) is off: it would hide differences.
+The last part asks what is left of them where it is on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ PARTS: Mapping[str, Mapping[str, object]] = {
     # A fraction so small that each fc1 weight moves in one entry.
     "heads alone": {"fc1_fraction": 1e-9},
     "heads and fc1": {},
+    "as the service does": {},
 }
+SERVICE = "as the service does"
+"""A part with the service's own settings, whatever `steps` and `rate` say."""
 EQUAL: Mapping[str, object] = {
     "epochs": 0, "rounds": 1, "small_job_rate": 1, "stop_margin": 100, "batch_size": 8,
     "guard_weight": 0, "guard_images": 0,
@@ -57,7 +61,13 @@ class Trial:
     def key(self) -> str:
         return f"{self.material}-{self.part}-{self.choice}-seed{self.seed}".replace(" ", "-")
 
+    @property
+    def guarded(self) -> bool:
+        return self.part == SERVICE
+
     def config(self) -> MethodConfig:
+        if self.part == SERVICE:
+            return parse(self.choice, {})
         changes = {"min_steps": self.steps, "learning_rate": self.rate, **PARTS[self.part]}
         return parse(self.choice, {**EQUAL, **changes})
 
@@ -90,7 +100,8 @@ class Result:
 def facts(trial: Trial, base: Encoder, material: Material) -> dict[str, Any]:
     """JSON-able, and the same for the same numbers."""
     told = hashlib.sha256()
-    for sheet in (material.asked, material.control):
+    sheets = [material.asked, material.control, *([material.guard] if trial.guarded else [])]
+    for sheet in sheets:
         told.update(sheet.pixels.numpy().tobytes() + sheet.rows.numpy().tobytes())
     config = trial.config().model_dump(mode="json")
     return {
@@ -106,7 +117,7 @@ def facts(trial: Trial, base: Encoder, material: Material) -> dict[str, Any]:
 def run(trial: Trial, base: Encoder, material: Material, commit: str) -> Result:
     """Raises EditError."""
     began = time.process_time()
-    task = material.corrections(trial.shots, trial.seed)
+    task = material.corrections(trial.shots, trial.seed, guarded=trial.guarded)
     edit = fit(base, task, trial.config(), seed=trial.seed)
     seconds = time.process_time() - began
     edited = base.merged_deltas(edit.deltas, label=trial.key)

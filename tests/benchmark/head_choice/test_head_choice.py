@@ -13,7 +13,8 @@ from benchmark import record
 from benchmark.head_choice import __main__ as command
 from benchmark.head_choice.material import MATERIALS, digits, signs
 from benchmark.head_choice.table import markdown
-from benchmark.head_choice.trial import CHOICES, PARTS, Result, Trial
+from benchmark.head_choice.trial import CHOICES, PARTS, SERVICE, Result, Trial
+from editing.methods import parse_config
 from encoder.clip import Encoder, load_encoder
 from tests.support.tiny_lab import tiny_lab
 
@@ -67,11 +68,26 @@ def test_all_choices_cost_the_same() -> None:
     configs = [
         Trial("digits", part, choice, 0, 10, 40, 0.01).config()
         for part in PARTS
+        if part != SERVICE
         for choice in CHOICES
     ]
     assert {config.steps_for(images) for config in configs for images in (1, 100, 430)} == {40}
     assert {config.rate_for(100) for config in configs} == {1}
     assert {config.guard_weight for config in configs} == {0}
+
+
+def test_the_last_part_is_what_the_service_does(lab: Path, base: Encoder) -> None:
+    trials = [Trial("signs", SERVICE, choice, 0, 2, steps, 0.01) for choice in CHOICES
+              for steps in (1, 40)]  # fmt: skip
+    defaults = parse_config("lorsu", {}).model_dump()
+    assert all(each.config().model_dump() == defaults for each in trials)
+    material = signs(base, lab)
+    guarded = material.corrections(2, 0, guarded=True)
+    assert guarded.guard_features is not None
+    assert len(guarded.guard_pixels) == len(guarded.guard_features) == 6  # one a thing
+    control = {each.numpy().tobytes() for each in material.control.pixels}
+    assert not control & {each.numpy().tobytes() for each in guarded.guard_pixels}
+    assert len(material.corrections(2, 0).guard_pixels) == 0
 
 
 def test_the_command_runs_what_is_missing_and_prints_the_table(
@@ -95,7 +111,8 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(
     assert json.loads(files[0].read_text())["commit"] == "def5678"
     assert {path: path.read_text() for path in files[1:]} == kept
     assert ask(monkeypatch, lab, tmp_path, "--steps", "1") == 0
-    assert all(path.read_text() != kept[path] for path in kept)  # other facts, other results
+    others = {path for path in kept if path.read_text() != kept[path]}  # other facts, other results
+    assert others == {path for path in kept if "as-the-service-does" not in path.name}
 
 
 def test_it_keeps_no_results_of_changed_code(
