@@ -16,14 +16,13 @@ from torch import Tensor
 
 from benchmark.bed import Bed, Lesson, Sheet
 from benchmark.datasets.missing import NothingToAsk
+from benchmark.edit_store import EditStore
 from benchmark.experiment import Experiment
 from benchmark.loop import say
 from benchmark.memory import forget_peak, peak_bytes
 from benchmark.metrics import flips, percent, task_accuracies
 from benchmark.protocol import Edited, Guard, Stream
 from benchmark.record import Asked, Record, UpdateRow, libraries, write_json
-from benchmark.vqa.edit_store import EditStore
-from benchmark.vqa.edits import Cost
 from editing.fewshot import choose_guard
 from encoder.clip import Encoder
 from encoder.errors import EncoderError
@@ -210,8 +209,7 @@ class Run:
     def _keep(
         self, bed: Bed, facts: Mapping[str, Any], rows: Sequence[UpdateRow], live: Encoder
     ) -> None:
-        cost = Cost(0.0, 0, 0)
-        EditStore(self.work).save(self.key, bed.base, live, cost, {**facts, "update": len(rows)})
+        EditStore(self.work).save(self.key, bed.base, live, {**facts, "update": len(rows)})
         told = {"facts": dict(facts), "rows": [asdict(row) for row in rows]}
         write_json(self.work / f"{self.key}.rows.json", told)
 

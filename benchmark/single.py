@@ -24,11 +24,11 @@ from benchmark.bed import Bed as Asked
 from benchmark.bed import Sheet, pixels_of
 from benchmark.datasets.lab import load_lab, load_lab_controls
 from benchmark.datasets.photos import Photo
+from benchmark.jobs import Bed, Signs, edit_once, load_bed
 from benchmark.lab import Lab, LabMissing
 from benchmark.loop import RESULTS, say
 from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, libraries, write_json
-from benchmark.rehearsal import Bed, Signs, edit_once, load_bed
 from editing.errors import EditError
 from editing.methods import METHODS, MethodConfig, parse_config
 

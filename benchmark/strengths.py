@@ -1,7 +1,7 @@
 """One fitted edit at many strengths: what it fixes, and what it costs.
 
 ``python -m benchmark.strengths --lab <folder>`` fits one edit of all signs on training tracks, as
-`benchmark.rehearsal` draws them, and asks it at every tenth; the test split stays closed.
+`benchmark.jobs` draws them, and asks it at every tenth; the test split stays closed.
 
 `start` + a · edit for a up to 1 (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592). Two strengths
 matter: the smallest that fixes the corrections, and the largest that keeps every budget.
@@ -21,10 +21,10 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmark.jobs import Bed, load_bed
 from benchmark.lab import Lab, LabMissing
 from benchmark.loop import RESULTS, say
 from benchmark.record import DirtyTree, check_out, libraries, write_json
-from benchmark.rehearsal import Bed, load_bed
 from editing.control import ControlChange, ControlSet
 from editing.errors import EditError
 from editing.examiner import Examiner

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.jobs import cut_by_track
 from benchmark.lab import Files, Lab, draw
-from benchmark.rehearsal import cut_by_track
 from benchmark.vqa.questions import ChoiceQuestion, LabelledImage, choice_questions, subsample
 from encoder.clip import Encoder
 from encoder.images import decode_image

@@ -6,7 +6,7 @@ Legend: V signs, E embedding width.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmark.edit_store import EditStore
 from benchmark.lab import Lab
 from benchmark.loop import commit, say
 from benchmark.vqa.asking import Sheet, ask
-from benchmark.vqa.edit_store import EditStore
 from benchmark.vqa.edits import (
     Cost,
     Guard,
@@ -104,7 +104,7 @@ class Editing:
             return self.base, Cost(0, 0, 0)
         facts, key = self.facts(row, seed), f"{row.name}-seed{seed}"
         if (kept := self._store.find(key, self.base, facts)) is not None:
-            return kept
+            return kept[0], Cost(**kept[1])
         updates = self._updates(seed)
         encoder, cost = continual(
             self.base,
@@ -114,7 +114,7 @@ class Editing:
             seed=seed,
             report=lambda number, steps, loss: say(f"update {number}: {steps} steps, {loss:.3f}"),
         )
-        self._store.save(key, self.base, encoder, cost, facts)
+        self._store.save(key, self.base, encoder, facts, beside=asdict(cost))
         return encoder, cost
 
     def edit_decoder(self, row: Row, seed: int) -> tuple[VisionLanguageModel, Cost]:

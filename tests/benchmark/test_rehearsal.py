@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from benchmark.jobs import Bed, Signs, cut_by_track, load_bed, percent_right
 from benchmark.lab import Files, Lab
-from benchmark.rehearsal import Bed, Signs, cut_by_track, load_bed, main, percent_right, rehearse
+from benchmark.rehearsal import main, rehearse
 from encoder.clip import Encoder
 from tests.support.edit_task import LABELS, control_set, quick_config, text_features
 from tests.support.tiny_encoder import random_pixels, tiny_encoder
@@ -146,9 +150,49 @@ def test_a_wrong_config_ends_with_a_sentence(
 def test_a_missing_lab_ends_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["rehearsal", "--lab", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["rehearsal", "--lab", str(tmp_path), "--out", str(tmp_path)])
     assert main() == 1
     assert str(tmp_path) in capsys.readouterr().out
+
+
+QUICK = json.dumps({"min_steps": 4, "epochs": 1, "rounds": 1, "guard_batch_size": 2})
+
+
+def command(monkeypatch: pytest.MonkeyPatch, root: Path, out: str, *told: str) -> dict[str, Any]:
+    folders = ["--lab", str(root / "lab"), "--out", str(root / out), "--work", str(root / "work")]
+    options = ["--updates", "3", "--shots", "2", "--config", QUICK, *told]
+    monkeypatch.setattr("sys.argv", ["rehearsal", *folders, *options])
+    assert main() == 0
+    found: dict[str, Any] = json.loads((root / out / "rehearsal-defaults-seed0.json").read_text())
+    return found
+
+
+def unclocked(told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in job.items() if k != "seconds"} for job in told["jobs"]]
+
+
+def test_a_killed_rehearsal_goes_on_after_its_last_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_lab(tmp_path / "lab")
+    whole = command(monkeypatch, tmp_path, "whole")
+    assert [job["job"] for job in whole["jobs"]] == [1, 2, 3]
+    assert len(command(monkeypatch, tmp_path, "out", "--jobs", "2")["jobs"]) == 2
+    capsys.readouterr()
+    resumed = command(monkeypatch, tmp_path, "out")
+    said = capsys.readouterr().out
+    assert "goes on after job 2" in said
+    assert len(re.findall(r"job \d \w+ at", said)) == 1
+    assert unclocked(resumed) == unclocked(whole)
+
+
+def test_a_rehearsal_of_other_settings_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_lab(tmp_path / "lab")
+    command(monkeypatch, tmp_path, "out", "--jobs", "1")
+    assert command(monkeypatch, tmp_path, "out", "--jobs", "1", "--shots", "1")["shots"] == 1
+    assert "goes on" not in capsys.readouterr().out
 
 
 def test_the_classes_come_in_as_many_jobs_as_are_wanted(tmp_path: Path) -> None:

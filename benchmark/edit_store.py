@@ -1,4 +1,4 @@
-"""Edited encoders on disk, one a row and seed, so that a study goes on where it was stopped.
+"""Edited encoders on disk by name, so that a study goes on where it was stopped.
 
 Beside the snapshot of what moved lie the facts of the fit; they are written last and name the
 snapshot by its digest, so what a kill leaves behind is not taken for a finished edit.
@@ -10,11 +10,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark.vqa.edits import Cost
 from encoder.clip import Encoder
 from encoder.snapshot import Snapshot
 
@@ -26,24 +24,32 @@ class EditStore:
         self._root = root
 
     def save(
-        self, key: str, base: Encoder, edited: Encoder, cost: Cost, facts: Mapping[str, Any]
+        self,
+        key: str,
+        base: Encoder,
+        edited: Encoder,
+        facts: Mapping[str, Any],
+        *,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep an edit under `key`, with all facts that it depends on."""
+        """Keep an edit under `key`, with all facts that it depends on, and what to tell `beside`
+        it when it is found."""
         self._root.mkdir(parents=True, exist_ok=True)
         data = base.snapshot_of(edited).to_bytes()
         _write(self._snapshot(key), data)
         told = {
             "digest": hashlib.sha256(data).hexdigest(),
             "base": base.base_digest,
-            "cost": asdict(cost),
             "facts": dict(facts),
+            "beside": dict(beside or {}),
         }
         _write(self._facts(key), json.dumps(told, indent=1).encode())
 
     def find(
         self, key: str, base: Encoder, facts: Mapping[str, Any]
-    ) -> tuple[Encoder, Cost] | None:
-        """The edit under `key`; None when there is none, or one of other facts or another base.
+    ) -> tuple[Encoder, dict[str, Any]] | None:
+        """The edit under `key`, and what stood beside it; None when there is none, or one of other
+        facts or another base.
 
         Raises EncoderError for a damaged snapshot.
         """
@@ -54,7 +60,7 @@ class EditStore:
             return None
         data = self._snapshot(key).read_bytes()
         snapshot = Snapshot.from_bytes(data, digest=told["digest"], base_digest=base.base_digest)
-        return base.merged([snapshot]), Cost(**told["cost"])
+        return base.merged([snapshot]), told.get("beside", {})
 
     def _snapshot(self, key: str) -> Path:
         return self._root / f"{key}.safetensors"
