@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from encoder.clip import Encoder
+from encoder.plain_attention import attend_plainly
 from encoder.token_order import put_tokens_first
 from encoder.vlm.reading import TowerReading, read_tokens
 
@@ -43,6 +44,8 @@ class VisionFunction:
         self._encoder = encoder
         self._half = precision == "bf16"
         self.device = torch.device(encoder.device)
+        if self._half and self.device.type == "cpu":
+            attend_plainly(self._tower.visual)
 
     def weight(self, name: str) -> Tensor:
         """The encoder's own weight, fp32, without gradient; `name` as in `visual.…`."""
