@@ -6,6 +6,7 @@ LAB ?= $(or $(EMEND_LAB),../shared/lab)
 IMAGES ?=
 SEED ?=
 ARGS ?=
+PAPER := lab-continual lab-refit lab-offline lab-stream lab-default
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-paper bench-growth bench-snapshots bench-vqa-speed bench-vqa-throughput image-report bundled-encoder bundled-vlm clean
@@ -52,12 +53,12 @@ chaos: setup ## Break the stack's processes on this machine again and again unde
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
 
-bench-paper: setup ## Run the paper's protocols on the lab, then print tables and draw plots (hours; LAB=..., ARGS=..., OUT=folder to make kept runs again)
-	@for study in lab-continual lab-refit lab-offline; do \
-	  $(PY) -m benchmark.run $$study --place lab="$(LAB)" $(if $(OUT),--out "$(OUT)") $(ARGS) || exit 1; \
-	done
-	@$(PY) -m benchmark.table lab-continual lab-refit lab-offline $(if $(OUT),--out "$(OUT)")
-	@$(PY) -m benchmark.plot lab-continual lab-refit lab-offline $(if $(OUT),--out "$(OUT)")
+bench-paper: setup ## Run the paper's protocols and the default's choice on the lab, then print tables and draw plots (a day; LAB=..., ARGS=..., OUT=folder to make kept runs again)
+	@run() { echo "== $$*"; $(PY) -m benchmark.run "$$@" --place lab="$(LAB)" $(if $(OUT),--out "$(OUT)") $(ARGS); }; \
+	  run lab-continual && run lab-continual --shots 5 && run lab-continual --shots 50 && run lab-refit && run lab-offline && \
+	  run lab-stream --updates 20 && run lab-stream --updates 50 && run lab-default
+	@$(PY) -m benchmark.table $(PAPER) $(if $(OUT),--out "$(OUT)")
+	@$(PY) -m benchmark.plot $(PAPER) $(if $(OUT),--out "$(OUT)")
 
 bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
 	@$(PY) -m benchmark.growth $(ARGS)
