@@ -122,13 +122,19 @@ def _ready(*folders: Path) -> None:
 
 
 def at_pace(experiment: Experiment, factor: float) -> Experiment:
-    """The same with all step sizes times `factor`, under a name of its own."""
+    """The same with all step sizes times `factor`, to three digits, under a name of its own: that
+    of the first of them, so that it stays the same when the file's step sizes change."""
     if experiment.method is None:
         return experiment
     whole = experiment.parsed().model_dump(mode="json")
-    rates = {key: whole[key] * factor for key in RATES if key in whole}
-    name = f"{experiment.name}-x{factor:g}"
-    return experiment.model_copy(update={"name": name, "config": {**experiment.config, **rates}})
+    rates = {key: float(f"{whole[key] * factor:.3g}") for key in RATES if key in whole}
+    told = f"{next(iter(rates.values())):g}"
+    changes = {
+        "name": f"{experiment.name}-at-{told}",
+        "title": f"{experiment.title}, step size {told}",
+        "config": {**experiment.config, **rates},
+    }
+    return experiment.model_copy(update=changes)
 
 
 def _run_all(

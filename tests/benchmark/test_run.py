@@ -244,8 +244,12 @@ def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path)
     told = ["lorsu", *LITTLE, "--validate", "0.5", "1"]
     assert main(arguments(lab, tmp_path, "lab-continual", *told)) == 0
     records = kept(tmp_path, "validation/lab-continual")
-    assert set(records) == {"lorsu-x0.5-2x2-seed0", "lorsu-x1-2x2-seed0"}
-    half, whole = (records[f"lorsu-x{pace}-2x2-seed0"] for pace in ("0.5", "1"))
+    assert set(records) == {"lorsu-at-0.00015-2x2-seed0", "lorsu-at-0.0003-2x2-seed0"}
+    half, whole = (records[f"lorsu-at-{rate}-2x2-seed0"] for rate in ("0.00015", "0.0003"))
+    assert (half["title"], whole["title"]) == (
+        "LoRSU, step size 0.00015",
+        "LoRSU, step size 0.0003",
+    )
     for rate in ("learning_rate", "fc1_learning_rate"):
         assert half["facts"]["config"][rate] == whole["facts"]["config"][rate] / 2
     assert whole["target"]["photos"] < 7 * 8
@@ -253,6 +257,15 @@ def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path)
     main(arguments(lab, tmp_path, "lab-continual", "lorsu", *LITTLE))
     [test] = kept(tmp_path, "lab-continual").values()
     assert test["target"]["digest"] != whole["target"]["digest"]
+
+
+def test_a_step_size_has_one_name_whatever_factor_leads_to_it() -> None:
+    [lorsu] = load_study("lab-continual", names=["lorsu"])
+    thrice = at_pace(lorsu, 3)
+    [larger] = [lorsu.model_copy(update={"config": thrice.config})]
+    again = at_pace(larger, 0.3333333)
+    assert again.name == at_pace(lorsu, 1).name == "lorsu-at-0.0003"
+    assert again.facts == at_pace(lorsu, 1).facts
 
 
 def test_no_method_has_no_pace() -> None:
