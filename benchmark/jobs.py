@@ -10,9 +10,11 @@ Legend: N photos, V sign classes, S image side, E embedding width.
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +24,11 @@ from benchmark.bed import parts_of
 from benchmark.datasets.lab import load_lab
 from benchmark.datasets.photos import kept_groups
 from benchmark.lab import Files, Lab, LabelNames, Photos, named
-from benchmark.loop import BUDGETS
+from benchmark.loop import BUDGETS, RESULTS
 from editing.control import ControlSet
 from editing.fewshot import EditTask, choose_guard, plan_replay
 from editing.gate import GateConfig, judge
-from editing.methods import MethodConfig, fit
+from editing.methods import METHODS, MethodConfig, fit
 from encoder.classifier import build_classifier
 from encoder.clip import Encoder, load_encoder
 from encoder.images import decode_image
@@ -201,3 +203,16 @@ def edit_once(
         "steps": edit.history.steps,
     }
     return candidate(strength), facts | report.to_json()
+
+
+def options_of(prog: str, doc: str | None) -> argparse.ArgumentParser:
+    """What every command that makes such jobs asks; each adds its own."""
+    parser = argparse.ArgumentParser(description=doc, prog=f"python -m benchmark.{prog}")
+    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
+    parser.add_argument("--name", default="defaults", help="of these settings, for the result")
+    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
+    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
+    return parser

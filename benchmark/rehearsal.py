@@ -6,7 +6,6 @@ last job.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -18,12 +17,12 @@ from typing import Any, TypeAlias
 import torch
 
 from benchmark.edit_store import EditStore
-from benchmark.jobs import Bed, Signs, edit_once, embedded, load_bed, percent_right
+from benchmark.jobs import Bed, Signs, edit_once, embedded, load_bed, options_of, percent_right
 from benchmark.lab import Lab, LabMissing
-from benchmark.loop import RESULTS, say
+from benchmark.loop import say
 from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
 from editing.errors import EditError
-from editing.methods import METHODS, MethodConfig, parse_config
+from editing.methods import MethodConfig, parse_config
 from encoder.clip import Encoder
 from encoder.errors import EncoderError
 
@@ -137,19 +136,12 @@ def _line(job: dict[str, Any]) -> str:
 
 def main() -> int:
     """Command line: see ``python -m benchmark.rehearsal --help``."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.rehearsal")
-    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
-    parser.add_argument("--name", default="defaults", help="of these settings, for the result")
-    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
-    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
+    parser = options_of("rehearsal", __doc__)
     parser.add_argument("--updates", type=int, default=5, help="jobs in which the classes come")
     parser.add_argument("--jobs", type=int, help="of these, how many; all if not said")
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
-    parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     work = Path(tempfile.gettempdir()) / "emend-benchmark" / "rehearsal"
     parser.add_argument("--work", type=Path, default=work, help="folder of what is under way")
-    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
     options = parser.parse_args()
     path = options.out / f"rehearsal-{options.name}-seed{options.seed}.json"
     try:

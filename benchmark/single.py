@@ -24,13 +24,13 @@ from benchmark.bed import Bed as Asked
 from benchmark.bed import Sheet, pixels_of
 from benchmark.datasets.lab import load_lab, load_lab_controls
 from benchmark.datasets.photos import Photo
-from benchmark.jobs import Bed, Signs, edit_once, load_bed
+from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of
 from benchmark.lab import Lab, LabMissing
-from benchmark.loop import RESULTS, say
+from benchmark.loop import say
 from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, libraries, write_json
 from editing.errors import EditError
-from editing.methods import METHODS, MethodConfig, parse_config
+from editing.methods import MethodConfig, parse_config
 
 CLASSMATES = 40  # photos at most
 
@@ -167,15 +167,8 @@ def _line(told: Mapping[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.single")
-    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
-    parser.add_argument("--name", default="defaults", help="of these settings, for the result")
-    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
-    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
+    parser = options_of("single", __doc__)
     parser.add_argument("--count", type=int, default=20, help="corrections, a class each")
-    parser.add_argument("--seed", type=int, default=0, help="of draws and fits")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
     return parser
 
 

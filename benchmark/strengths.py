@@ -11,26 +11,24 @@ Legend: N photos, V labels, S image side.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from benchmark.jobs import Bed, load_bed
+from benchmark.jobs import Bed, load_bed, options_of
 from benchmark.lab import Lab, LabMissing
-from benchmark.loop import RESULTS, say
+from benchmark.loop import say
 from benchmark.record import DirtyTree, check_out, libraries, write_json
 from editing.control import ControlChange, ControlSet
 from editing.errors import EditError
 from editing.examiner import Examiner
 from editing.fewshot import EditTask
 from editing.gate import GateConfig
-from editing.methods import METHODS, MethodConfig, fit, parse_config
+from editing.methods import MethodConfig, fit, parse_config
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
 from encoder.deltas import Delta
@@ -151,15 +149,8 @@ def _line(told: AtStrength) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done; 1 stopped, with a sentence that says why."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmark.strengths")
-    parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
-    parser.add_argument("--name", default="defaults", help="of these settings, for the result")
-    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
-    parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
+    parser = options_of("strengths", __doc__)
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
-    parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fit")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
     options = parser.parse_args(arguments)
     path = options.out / f"strengths-{options.name}-seed{options.seed}.json"
     try:

@@ -31,14 +31,14 @@ CHOICES: Mapping[str, str] = {
     "lowest_heads": "lowest two",
     "all_heads": "all eight, lower rank",
 }
+SERVICE = "as the service does"
+"""A part with the service's own settings, whatever `steps` and `rate` say."""
 PARTS: Mapping[str, Mapping[str, object]] = {
     # A fraction so small that each fc1 weight moves in one entry.
     "heads alone": {"fc1_fraction": 1e-9},
     "heads and fc1": {},
-    "as the service does": {},
+    SERVICE: {},
 }
-SERVICE = "as the service does"
-"""A part with the service's own settings, whatever `steps` and `rate` say."""
 EQUAL: Mapping[str, object] = {
     "epochs": 0, "rounds": 1, "small_job_rate": 1, "stop_margin": 100, "batch_size": 8,
     "guard_weight": 0, "guard_images": 0,
@@ -66,7 +66,7 @@ class Trial:
         return self.part == SERVICE
 
     def config(self) -> MethodConfig:
-        if self.part == SERVICE:
+        if self.guarded:
             return parse(self.choice, {})
         changes = {"min_steps": self.steps, "learning_rate": self.rate, **PARTS[self.part]}
         return parse(self.choice, {**EQUAL, **changes})
