@@ -11,37 +11,23 @@ import sys
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmark import record, run
 from benchmark.experiment import load_study
 from benchmark.record import REPOSITORY, RecordStore, check_out, code_digest, state_of_code
-from benchmark.run import at_pace, main
+from benchmark.run import main
 from benchmark.runner import Run
 from benchmark.table import tables
-from editing.methods import parse_config
+from tests.support.studies import LITTLE, arguments, kept
 from tests.support.tiny_lab import tiny_lab
 from tests.support.waiting import wait_for
-
-LITTLE = ["--shots", "2", "--updates", "2", "--epochs", "1", "--seeds", "0"]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_lab(tmp_path_factory.mktemp("lab"))
-
-
-def arguments(lab: Path, root: Path, *told: str) -> list[str]:
-    places = ["--place", f"lab={lab}", "--out", str(root / "out"), "--work", str(root / "work")]
-    return [*told, *places]
-
-
-def kept(root: Path, study: str) -> dict[str, dict[str, Any]]:
-    """Records by name, of the files' settings and of others alike."""
-    files = (root / "out").glob(f"{study}*/*.json")
-    return {path.stem: json.loads(path.read_text()) for path in files}
 
 
 def test_a_study_makes_a_record_of_every_method(
@@ -109,43 +95,6 @@ def test_another_setting_is_another_run_and_leaves_the_first_alone(
     ]
     epochs = [json.loads(path.read_text())["facts"]["config"]["epochs"] for path in files]
     assert epochs == [1, 1, 2]
-
-
-def test_a_run_that_another_study_keeps_is_taken_from_there(
-    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    little = ["--shots", "2", "--epochs", "1", "--seeds", "0"]
-    assert main(arguments(lab, tmp_path, "lab-refit", "full-finetune", *little)) == 0
-    assert "kept:" not in capsys.readouterr().out
-    assert main(arguments(lab, tmp_path, "lab-default", "k-full-finetune", *little)) == 0
-    assert capsys.readouterr().out.count("kept:") == 1
-    [first] = kept(tmp_path, "lab-refit").values()
-    [taken] = kept(tmp_path, "lab-default").values()
-    assert (taken["study"], taken["name"]) == ("lab-default,epochs=1", "k-full-finetune")
-    assert taken["title"] == load_study("lab-default", names=["k-full-finetune"])[0].title
-    for whole in (first, taken):
-        del whole["study"], whole["name"], whole["title"]
-    assert taken == first
-
-
-@pytest.mark.parametrize(
-    ("row", "other"),
-    [
-        ("a-paper", ("lab-continual", "lorsu")),
-        ("e-refit", ("lab-refit", "lorsu")),
-        ("k-full-finetune", ("lab-refit", "full-finetune")),
-    ],
-)
-def test_recipes_that_other_tables_have_too_are_tuned_alike(
-    row: str, other: tuple[str, str]
-) -> None:
-    [mine], [its] = load_study("lab-default", names=[row]), load_study(other[0], names=[other[1]])
-    assert mine.facts == its.facts
-
-
-def test_the_row_of_the_service_is_what_the_service_does() -> None:
-    [row] = load_study("lab-default", names=["n-service"])
-    assert row.parsed() == parse_config("lorsu", {})
 
 
 def test_a_kept_run_of_other_training_photos_is_made_again(
@@ -238,39 +187,6 @@ def test_a_refit_starts_from_the_base_on_everything_so_far(lab: Path, tmp_path: 
     assert two["target"] == one["target"]
     assert two["controls"] == one["controls"]
     assert two["updates"][1]["loss"] == one["updates"][0]["loss"]
-
-
-def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path) -> None:
-    told = ["lorsu", *LITTLE, "--validate", "0.5", "1"]
-    assert main(arguments(lab, tmp_path, "lab-continual", *told)) == 0
-    records = kept(tmp_path, "validation/lab-continual")
-    assert set(records) == {"lorsu-at-0.00015-2x2-seed0", "lorsu-at-0.0003-2x2-seed0"}
-    half, whole = (records[f"lorsu-at-{rate}-2x2-seed0"] for rate in ("0.00015", "0.0003"))
-    assert (half["title"], whole["title"]) == (
-        "LoRSU, step size 0.00015",
-        "LoRSU, step size 0.0003",
-    )
-    for rate in ("learning_rate", "fc1_learning_rate"):
-        assert half["facts"]["config"][rate] == whole["facts"]["config"][rate] / 2
-    assert whole["target"]["photos"] < 7 * 8
-    assert kept(tmp_path, "lab-continual") == {}
-    main(arguments(lab, tmp_path, "lab-continual", "lorsu", *LITTLE))
-    [test] = kept(tmp_path, "lab-continual").values()
-    assert test["target"]["digest"] != whole["target"]["digest"]
-
-
-def test_a_step_size_has_one_name_whatever_factor_leads_to_it() -> None:
-    [lorsu] = load_study("lab-continual", names=["lorsu"])
-    thrice = at_pace(lorsu, 3)
-    [larger] = [lorsu.model_copy(update={"config": thrice.config})]
-    again = at_pace(larger, 0.3333333)
-    assert again.name == at_pace(lorsu, 1).name == "lorsu-at-0.0003"
-    assert again.facts == at_pace(lorsu, 1).facts
-
-
-def test_no_method_has_no_pace() -> None:
-    [plain] = load_study("lab-continual", names=["zero-shot"])
-    assert at_pace(plain, 2) is plain
 
 
 def test_a_killed_run_goes_on_after_its_last_update(

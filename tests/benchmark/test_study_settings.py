@@ -1,0 +1,88 @@
+"""Runs that studies share, the service's own row, and step sizes tried on training photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.experiment import load_study
+from benchmark.run import at_pace, main
+from editing.methods import parse_config
+from tests.support.studies import LITTLE, arguments, kept
+from tests.support.tiny_lab import tiny_lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_lab(tmp_path_factory.mktemp("lab"))
+
+
+def test_a_run_that_another_study_keeps_is_taken_from_there(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    little = ["--shots", "2", "--epochs", "1", "--seeds", "0"]
+    assert main(arguments(lab, tmp_path, "lab-refit", "full-finetune", *little)) == 0
+    assert "kept:" not in capsys.readouterr().out
+    assert main(arguments(lab, tmp_path, "lab-default", "k-full-finetune", *little)) == 0
+    assert capsys.readouterr().out.count("kept:") == 1
+    [first] = kept(tmp_path, "lab-refit").values()
+    [taken] = kept(tmp_path, "lab-default").values()
+    assert (taken["study"], taken["name"]) == ("lab-default,epochs=1", "k-full-finetune")
+    assert taken["title"] == load_study("lab-default", names=["k-full-finetune"])[0].title
+    for whole in (first, taken):
+        del whole["study"], whole["name"], whole["title"]
+    assert taken == first
+
+
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ("a-paper", ("lab-continual", "lorsu")),
+        ("e-refit", ("lab-refit", "lorsu")),
+        ("k-full-finetune", ("lab-refit", "full-finetune")),
+    ],
+)
+def test_recipes_that_other_tables_have_too_are_tuned_alike(
+    row: str, other: tuple[str, str]
+) -> None:
+    [mine], [its] = load_study("lab-default", names=[row]), load_study(other[0], names=[other[1]])
+    assert mine.facts == its.facts
+
+
+def test_the_row_of_the_service_is_what_the_service_does() -> None:
+    [row] = load_study("lab-default", names=["n-service"])
+    assert row.parsed() == parse_config("lorsu", {})
+
+
+def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path) -> None:
+    told = ["lorsu", *LITTLE, "--validate", "0.5", "1"]
+    assert main(arguments(lab, tmp_path, "lab-continual", *told)) == 0
+    records = kept(tmp_path, "validation/lab-continual")
+    assert set(records) == {"lorsu-at-0.00015-2x2-seed0", "lorsu-at-0.0003-2x2-seed0"}
+    half, whole = (records[f"lorsu-at-{rate}-2x2-seed0"] for rate in ("0.00015", "0.0003"))
+    assert (half["title"], whole["title"]) == (
+        "LoRSU, step size 0.00015",
+        "LoRSU, step size 0.0003",
+    )
+    for rate in ("learning_rate", "fc1_learning_rate"):
+        assert half["facts"]["config"][rate] == whole["facts"]["config"][rate] / 2
+    assert whole["target"]["photos"] < 7 * 8
+    assert kept(tmp_path, "lab-continual") == {}
+    main(arguments(lab, tmp_path, "lab-continual", "lorsu", *LITTLE))
+    [test] = kept(tmp_path, "lab-continual").values()
+    assert test["target"]["digest"] != whole["target"]["digest"]
+
+
+def test_a_step_size_has_one_name_whatever_factor_leads_to_it() -> None:
+    [lorsu] = load_study("lab-continual", names=["lorsu"])
+    thrice = at_pace(lorsu, 3)
+    [larger] = [lorsu.model_copy(update={"config": thrice.config})]
+    again = at_pace(larger, 0.3333333)
+    assert again.name == at_pace(lorsu, 1).name == "lorsu-at-0.0003"
+    assert again.facts == at_pace(lorsu, 1).facts
+
+
+def test_no_method_has_no_pace() -> None:
+    [plain] = load_study("lab-continual", names=["zero-shot"])
+    assert at_pace(plain, 2) is plain
