@@ -15,6 +15,11 @@ from encoder.token_order import put_tokens_first
 from tests.support.tiny_encoder import LAYOUTS, SIDE, tiny_model
 
 
+@pytest.fixture(autouse=True)
+def short_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_attention, "LEAST_TOKENS", 1)
+
+
 @pytest.mark.parametrize("tokens_first", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_features_and_gradients_stay(layout: str, *, tokens_first: bool) -> None:
@@ -124,3 +129,12 @@ def test_only_the_copy_is_changed() -> None:
     kinds = {type(m) for m in visual.modules() if isinstance(m, nn.MultiheadAttention)}
     assert kinds == {nn.MultiheadAttention}
     assert plain_attention._PlainAttention not in kinds
+
+
+def test_short_inputs_stay_with_torch_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_attention, "LEAST_TOKENS", 100)
+    plain, changed = attention(batch_first=False)
+    x = torch.randn(65, 2, 16)
+    with torch.no_grad():
+        found, wanted = (each(x, x, x, need_weights=False)[0] for each in (changed, plain))
+    assert torch.equal(found, wanted)
