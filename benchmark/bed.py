@@ -102,8 +102,11 @@ class Bed:
         controls: Mapping[str, DataSet],
         *,
         cache: TextFeatureCache | None = None,
+        precision: str = "bf16",
     ) -> None:
+        """`precision` in which photos are asked, as of `Eyes`."""
         self.base, self.data = base, data
+        self._precision = precision
         self._cache = cache or TextFeatureCache(TEXTS_KEPT)
         self.target = self._sheet(data)
         self.controls = {name: self._sheet(each, name) for name, each in controls.items()}
@@ -112,7 +115,7 @@ class Bed:
 
     def ask(self, encoder: Encoder, sheets: Sequence[Sheet]) -> dict[str, Tensor]:
         """Answers by the sheet's name; photos that stand in several are embedded once."""
-        eyes = Eyes(encoder)
+        eyes = Eyes(encoder, precision=self._precision)
         features: dict[str, Tensor] = {}
         answers = {}
         for sheet in sheets:

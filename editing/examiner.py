@@ -16,6 +16,7 @@ from editing.control import ControlChange, ControlSet, compare
 from editing.control_images import ControlImages
 from editing.fewshot import EditTask
 from editing.judged_texts import Embedded, JudgedTexts
+from editing.losses import margins, masked_logits
 from editing.progress import Progress
 from editing.question_control import QuestionControl
 from editing.questions import AskedCorrections
@@ -31,11 +32,13 @@ class Answers:
 
     rows   long [N], the allowed label that each is given
     right  bool [N]
+    leads  fp32 [N], log-odds by which its own label leads the best other one
     said   the model's own answers, by position, where it was asked
     """
 
     rows: Tensor
     right: Tensor
+    leads: Tensor
     said: Mapping[int, str]
 
 
@@ -69,14 +72,14 @@ class Examiner:
         """Of all corrections; those that are `asked` are right where the model's answer is."""
         features = self._embed(encoder, torch.split(task.pixels, CHUNK), len(task))
         texts = self._texts.of(encoder, task.text_features, self._start, task.prompts)
-        scores = features @ texts.T
-        rows = scores.masked_fill(~task.allowed, -torch.inf).argmax(dim=1)
-        right = rows == task.targets
+        scores = masked_logits(features, texts, task.allowed, encoder.logit_scale)
+        rows = scores.argmax(dim=1)
+        right, leads = rows == task.targets, margins(scores, task.targets)
         if asked is None:
-            return Answers(rows, right, {})
+            return Answers(rows, right, leads, {})
         answers = asked.questions.answers(encoder, self._tell)
         right[asked.rows] = asked.is_right(answers)
-        return Answers(rows, right, dict(zip(asked.rows.tolist(), answers, strict=True)))
+        return Answers(rows, right, leads, dict(zip(asked.rows.tolist(), answers, strict=True)))
 
     def asked(self, encoder: Encoder) -> tuple[ControlChange, ...]:
         """What a candidate does to the answers to each control set's questions."""

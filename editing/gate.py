@@ -3,6 +3,7 @@
 Three questions: are the new corrections right, are the earlier ones still right, does every
 control set stay within its budget? Where the full edit breaks a budget, the largest strength that
 keeps all of them is searched (`editing.strength`), and the corrections must be right at that one.
+Where the corrections lead by more than they need to, the smallest strength that is enough is.
 
 Legend: N corrections.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -22,7 +24,7 @@ from editing.fewshot import EditTask
 from editing.progress import Progress, silent
 from editing.question_control import QuestionControl
 from editing.questions import AskedCorrections
-from editing.strength import at_strength, strongest
+from editing.strength import Enough, Rated, at_strength, gentlest, strongest
 from encoder.clip import Encoder
 
 __all__ = ["CHUNK", "ControlSet", "GateConfig", "GateReport", "judge"]
@@ -48,6 +50,13 @@ class GateConfig(BaseModel):
         gt=0,
         lt=1,
         description="p-value under which a loss on unseen control images counts as above budget",
+    )
+    enough_lead: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="log-odds, nats, by which a right label need not lead any further: an edit is "
+        "served no stronger than that takes",
     )
     strength_steps: int = Field(
         20, ge=1, le=1000, description="strengths searched are multiples of 1 / this"
@@ -127,24 +136,53 @@ def judge(
         base, start, controls, questions, significance=config.significance, progress=progress
     )
     before = examiner.answers(parent, task, asked)
-    strength, candidate, changes = strongest(make_candidate, examiner, config.strength_steps)
-    after = examiner.answers(candidate, task, asked)
+    best = strongest(make_candidate, examiner, config.strength_steps)
+    after = examiner.answers(best.encoder, task, asked)
+    eased = None
+    if asked is None and best.within:
+        # What is fitted anew has nothing else that holds it.
+        fitted = torch.ones_like(task.new) if start is base else task.new
+        enough = Enough(examiner, task, after, fitted=fitted, lead=config.enough_lead)
+        eased = _eased(best, make_candidate, examiner, enough, config.strength_steps)
+    if eased is not None:
+        best, after = eased, examiner.answers(eased.encoder, task, None)
     new = _tally(before, after, task.new)
     earlier = _tally(before, after, ~task.new)
-    complaints = [change.complaint for change in changes if not change.within]
+    complaints = [change.complaint for change in best.changes if not change.within]
     complaints += _unfixed(new, earlier, config)
     praise = f"{new.after} of {new.n} corrections are right and every control keeps its budget"
     report = GateReport(
         verdict="refused" if complaints else "promoted",
-        reason=("; ".join(complaints) or praise) + at_strength(strength),
-        strength=strength,
+        reason=("; ".join(complaints) or praise)
+        + at_strength(best.strength, enough=eased is not None),
+        strength=best.strength,
         corrections=new,
         earlier=earlier if earlier.n else None,
-        controls=changes,
+        controls=best.changes,
         before=before,
         after=after,
     )
-    return report, strength
+    return report, best.strength
+
+
+def _eased(
+    best: Rated,
+    make_candidate: Callable[[float], Encoder],
+    examiner: Examiner,
+    enough: Enough,
+    steps: int,
+) -> Rated | None:
+    """The same edit no stronger than it needs to be; None if it is already, or breaks a budget."""
+    if not enough.has_room:
+        return None
+    most = round(best.strength * steps)
+    least = gentlest(make_candidate, enough, most, steps)
+    if least == most:
+        return None
+    encoder = make_candidate(least / steps)
+    changes = examiner.changes(examiner.features(encoder)) + examiner.asked(encoder)
+    eased = Rated(least / steps, encoder, changes)
+    return eased if eased.within else None
 
 
 def _tally(before: Answers, after: Answers, part: Tensor) -> Tally:

@@ -1,4 +1,4 @@
-"""The largest strength of an edit that keeps every budget.
+"""How strong an edit is served: as budgets allow, and no stronger than it needs to be.
 
 `start` + a · edit for a from 0 to 1 (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592).
 """
@@ -6,18 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from editing.control import ControlChange
-from editing.examiner import Examiner
+from editing.examiner import Answers, Examiner
+from editing.fewshot import EditTask
 from editing.judged_texts import Embedded
 from encoder.clip import Encoder
 
 
-def strongest(
-    make_candidate: Callable[[float], Encoder], examiner: Examiner, steps: int
-) -> tuple[float, Encoder, tuple[ControlChange, ...]]:
+@dataclass(frozen=True)
+class Rated:
+    """An edit at one strength, and what it does to every control."""
+
+    strength: float
+    encoder: Encoder
+    changes: tuple[ControlChange, ...]
+
+    @property
+    def within(self) -> bool:
+        """Every budget is kept."""
+        return all(change.within for change in self.changes)
+
+
+def strongest(make_candidate: Callable[[float], Encoder], examiner: Examiner, steps: int) -> Rated:
     """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
-    With it the encoder and what it does to every control.
 
     Tried first is 1. Then come strengths at which features blended between the two ends keep every
     budget, which costs one forward pass at most for all of them; then the interval is halved.
@@ -28,8 +43,8 @@ def strongest(
     features = examiner.features(full)
     changes = examiner.changes(features)
     everything = changes + examiner.asked(full)
-    best = (1.0, full, everything)
-    if _all_within(everything):
+    best = Rated(1.0, full, everything)
+    if best.within:
         return best
     likely: list[int] = []
     if not _all_within(changes):
@@ -42,10 +57,59 @@ def strongest(
         if _all_within(changes):
             changes += examiner.asked(candidate)
         if _all_within(changes):
-            kept, best = probe, (probe / steps, candidate, changes)
+            kept, best = probe, Rated(probe / steps, candidate, changes)
         else:
             broken = probe
     return best
+
+
+class Enough:
+    """Whether a weaker edit still does what the strongest one did.
+
+    A few corrections are learnt far beyond what they need: training lands on many more steps, and
+    what leads already hardly gains from them. What is stronger then changes other answers only.
+    """
+
+    def __init__(
+        self, examiner: Examiner, task: EditTask, answers: Answers, *, fitted: Tensor, lead: float
+    ) -> None:
+        """`answers` are the strongest edit's; where `fitted`, bool [N], they must lead by `lead`
+        nats once they do, elsewhere as many must stay right."""
+        self._examiner, self._task, self._lead = examiner, task, lead
+        self._led = fitted & (answers.leads >= lead)
+        self._others = ~fitted
+        self._right = int(answers.right[self._others].sum())
+
+    @property
+    def has_room(self) -> bool:
+        """All new corrections lead by as much as is wanted."""
+        return bool(self._led[self._task.new].all())
+
+    def __call__(self, encoder: Encoder) -> bool:
+        found = self._examiner.answers(encoder, self._task, None)
+        lead = bool((found.leads[self._led] >= self._lead).all())
+        return lead and int(found.right[self._others].sum()) >= self._right
+
+
+def gentlest(
+    make_candidate: Callable[[float], Encoder],
+    suffices: Callable[[Encoder], bool],
+    most: int,
+    steps: int,
+) -> int:
+    """The smallest strength that still suffices, in multiples of 1 / steps; `most` if no other.
+
+    The one just below `most` comes first, as a large job hardly ever has something to spare; then
+    the interval is halved. Less strength is taken to fix less, so one counts only once measured.
+    """
+    fails, enough, probe = 0, most, most - 1
+    while probe > fails:
+        if suffices(make_candidate(probe / steps)):
+            enough = probe
+        else:
+            fails = probe
+        probe = (fails + enough) // 2
+    return enough
 
 
 def _likely(
@@ -73,7 +137,13 @@ def _all_within(changes: Sequence[ControlChange]) -> bool:
     return all(change.within for change in changes)
 
 
-def at_strength(strength: float) -> str:
+def at_strength(strength: float, *, enough: bool) -> str:
+    """`enough`: chosen because the corrections need no more of it."""
     if strength == 1:
         return ""
-    return f", at strength {strength:g}, the largest at which every control keeps its budget"
+    why = (
+        "the smallest at which every correction leads as it should"
+        if enough
+        else "the largest at which every control keeps its budget"
+    )
+    return f", at strength {strength:g}, {why}"

@@ -147,3 +147,10 @@ def test_sets_whose_photos_have_the_same_names_are_asked_about_their_own(bed: Be
     answers = bed.ask(bed.base, [signs, others])
     assert torch.equal(answers["others"], answers["signs"].flip(0))
     assert not torch.equal(answers["others"], answers["signs"])
+
+
+def test_photos_are_asked_as_precisely_as_wanted(bed: Bed) -> None:
+    exact = Bed(bed.base, bed.data, {}, precision="fp32")
+    features = bed.base.embed_images(exact.target.pixels)
+    wanted = (features @ exact.target.texts.T).argmax(dim=1)
+    assert torch.equal(exact.before["target"], wanted)
