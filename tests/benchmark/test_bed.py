@@ -137,6 +137,14 @@ def test_a_sheets_digest_names_photos_labels_and_texts(bed: Bed) -> None:
     assert ten.digest != thousand.digest
     assert ten.at([0, 1]).digest != ten.at([1, 0]).digest
     assert ten.at(range(len(ten.names))).digest == ten.digest
+    renamed = replace(ten, prompts=(("another", ("{}",)), *ten.prompts[1:]))
+    assert renamed.digest != ten.digest
+
+
+def test_a_sheets_digest_is_the_same_on_every_machine(bed: Bed) -> None:
+    ten = bed.controls["ten"]
+    elsewhere = replace(ten, texts=ten.texts + 1e-3)  # rounded otherwise
+    assert elsewhere.digest == ten.digest
 
 
 def test_sets_whose_photos_have_the_same_names_are_asked_about_their_own(bed: Bed) -> None:
