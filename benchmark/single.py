@@ -55,9 +55,10 @@ def correct(
     signs = Signs(pixels_of(asked.base, [photo]), torch.tensor([photo.label]))
     none = signs.at([])
     candidate, report = edit_once(bed, config, asked.base, signs, none, seed)
-    sheets = [_classmates(asked, photo, seed), *asked.controls.values()]
-    before, after = asked.ask(asked.base, sheets), asked.ask(candidate, sheets)
-    mates = sheets[0]
+    mates = _classmates(asked, photo, seed)
+    sheets = [mates, *asked.controls.values()]
+    before = {**asked.before, **asked.ask(asked.base, [mates])}
+    after = asked.ask(candidate, sheets)
     return {
         "photo": photo.name,
         "label": asked.data.labels[photo.label],
