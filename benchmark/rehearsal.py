@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from benchmark.edit_store import EditStore
-from benchmark.jobs import Bed, Signs, edit_once, embedded, load_bed, options_of, percent_right
+from benchmark.eyes import Eyes
+from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of, percent_right
 from benchmark.lab import Lab, LabMissing
 from benchmark.loop import say
+from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
 from editing.errors import EditError
 from editing.methods import MethodConfig, parse_config
@@ -93,6 +96,7 @@ def rehearse(
     A refused edit is left out, as in the service. Raises EditError.
     """
     done = begun or Begun((), bed.base)
+    before = bed.wide.answers(Eyes(bed.base).embed(bed.wide.pixels))
     for number, new in list(enumerate(bed.batches[:jobs], start=1))[len(done.jobs) :]:
         began = time.monotonic()
         live, earlier = done.live, done.taught(bed)
@@ -100,7 +104,7 @@ def rehearse(
         seconds = round(time.monotonic() - began)
         if facts["verdict"] == "promoted":
             live, earlier = candidate, earlier + new
-        measured = _measured(bed, live, taught=earlier)
+        measured = _measured(bed, live, before, taught=earlier)
         job = {"job": number, "seconds": seconds, **facts, **measured}
         done = Begun((*done.jobs, job), live)
         keep(done)
@@ -108,17 +112,18 @@ def rehearse(
     return list(done.jobs)
 
 
-def _measured(bed: Bed, encoder: Encoder, *, taught: Signs) -> dict[str, float]:
+def _measured(bed: Bed, encoder: Encoder, before: Tensor, *, taught: Signs) -> dict[str, float]:
     """Percent: right on validation photos of the classes taught so far, and of all; flipped on
-    `wide`."""
-    known = torch.isin(bed.validation.targets, taught.targets).nonzero()[:, 0].tolist()
-    assert bed.wide.base_features is not None
-    before = bed.wide.answers(bed.wide.base_features)
-    after = bed.wide.answers(embedded(encoder, bed.wide.pixels))
+    `wide`, against the base's answers `before`, long [M]. All asked by `Eyes`, in bf16."""
+    eyes = Eyes(encoder)
+    answers = (eyes.embed(bed.validation.pixels) @ bed.texts.T).argmax(dim=1)
+    right = answers == bed.validation.targets
+    known = torch.isin(bed.validation.targets, taught.targets)
+    after = bed.wide.answers(eyes.embed(bed.wide.pixels))
     return {
-        "wide_flips": round(100 * (before != after).float().mean().item(), 1),
-        "validation_taught": percent_right(encoder, bed.validation.at(known), bed.texts),
-        "validation_all": percent_right(encoder, bed.validation, bed.texts),
+        "wide_flips": round(flips(before, after), 1),
+        "validation_taught": round(percent(right[known]), 1) if bool(known.any()) else 0.0,
+        "validation_all": round(percent(right), 1),
     }
 
 
