@@ -24,7 +24,7 @@ from editing.fewshot import EditTask
 from editing.progress import Progress, silent
 from editing.question_control import QuestionControl
 from editing.questions import AskedCorrections
-from editing.strength import Enough, Rated, at_strength, gentlest, strongest
+from editing.strength import Enough, at_strength, gentlest, strongest
 from encoder.clip import Encoder
 
 __all__ = ["CHUNK", "ControlSet", "GateConfig", "GateReport", "judge"]
@@ -136,16 +136,20 @@ def judge(
         base, start, controls, questions, significance=config.significance, progress=progress
     )
     before = examiner.answers(parent, task, asked)
-    best = strongest(make_candidate, examiner, config.strength_steps)
-    after = examiner.answers(best.encoder, task, asked)
-    eased = None
-    if asked is None and best.within:
-        # What is fitted anew has nothing else that holds it.
+    whole, after = make_candidate(1.0), None
+
+    def at(strength: float) -> Encoder:
+        return whole if strength == 1 else make_candidate(strength)
+
+    steps = needed = config.strength_steps
+    if asked is None:  # by how much a model's own answer leads is not known
+        after = examiner.answers(whole, task, None)
         fitted = torch.ones_like(task.new) if start is base else task.new
         enough = Enough(examiner, task, after, fitted=fitted, lead=config.enough_lead)
-        eased = _eased(best, make_candidate, examiner, enough, config.strength_steps)
-    if eased is not None:
-        best, after = eased, examiner.answers(eased.encoder, task, None)
+        needed = gentlest(at, enough, steps) if enough.has_room else steps
+    best = strongest(at, examiner, needed, steps)
+    if after is None or best.strength < 1:
+        after = examiner.answers(best.encoder, task, asked)
     new = _tally(before, after, task.new)
     earlier = _tally(before, after, ~task.new)
     complaints = [change.complaint for change in best.changes if not change.within]
@@ -154,7 +158,7 @@ def judge(
     report = GateReport(
         verdict="refused" if complaints else "promoted",
         reason=("; ".join(complaints) or praise)
-        + at_strength(best.strength, enough=eased is not None),
+        + at_strength(best.strength, enough=best.strength == needed / steps),
         strength=best.strength,
         corrections=new,
         earlier=earlier if earlier.n else None,
@@ -163,26 +167,6 @@ def judge(
         after=after,
     )
     return report, best.strength
-
-
-def _eased(
-    best: Rated,
-    make_candidate: Callable[[float], Encoder],
-    examiner: Examiner,
-    enough: Enough,
-    steps: int,
-) -> Rated | None:
-    """The same edit no stronger than it needs to be; None if it is already, or breaks a budget."""
-    if not enough.has_room:
-        return None
-    most = round(best.strength * steps)
-    least = gentlest(make_candidate, enough, most, steps)
-    if least == most:
-        return None
-    encoder = make_candidate(least / steps)
-    changes = examiner.changes(examiner.features(encoder)) + examiner.asked(encoder)
-    eased = Rated(least / steps, encoder, changes)
-    return eased if eased.within else None
 
 
 def _tally(before: Answers, after: Answers, part: Tensor) -> Tally:

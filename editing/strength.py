@@ -31,25 +31,28 @@ class Rated:
         return all(change.within for change in self.changes)
 
 
-def strongest(make_candidate: Callable[[float], Encoder], examiner: Examiner, steps: int) -> Rated:
-    """The largest strength that keeps every budget, of the multiples of 1 / steps; 1 if none does.
+def strongest(
+    make_candidate: Callable[[float], Encoder], examiner: Examiner, most: int, steps: int
+) -> Rated:
+    """The largest strength that keeps every budget, of the multiples of 1 / steps up to `most` of
+    them; `most` if none does.
 
-    Tried first is 1. Then come strengths at which features blended between the two ends keep every
-    budget, which costs one forward pass at most for all of them; then the interval is halved.
+    Tried first is `most`. Then come strengths at which features blended between the two ends keep
+    every budget, which costs one forward pass at most for all of them; then the interval is halved.
     More change is taken to break more, so a strength counts only once it has been measured.
     Questions cost most: they are asked where the images that are classified keep their budgets.
     """
-    full = make_candidate(1.0)
+    full = make_candidate(most / steps)
     features = examiner.features(full)
     changes = examiner.changes(features)
     everything = changes + examiner.asked(full)
-    best = Rated(1.0, full, everything)
+    best = Rated(most / steps, full, everything)
     if best.within:
         return best
     likely: list[int] = []
     if not _all_within(changes):
-        likely = _likely(examiner, examiner.features_before(), features, steps)
-    kept, broken = 0, steps
+        likely = _likely(examiner, examiner.features_before(), features, most)
+    kept, broken = 0, most
     while broken - kept > 1:
         probe = _probe(kept, broken, likely)
         candidate = make_candidate(probe / steps)
@@ -64,7 +67,7 @@ def strongest(make_candidate: Callable[[float], Encoder], examiner: Examiner, st
 
 
 class Enough:
-    """Whether a weaker edit still does what the strongest one did.
+    """Whether a weaker edit still does what the whole one does.
 
     A few corrections are learnt far beyond what they need: training lands on many more steps, and
     what leads already hardly gains from them. What is stronger then changes other answers only.
@@ -73,8 +76,8 @@ class Enough:
     def __init__(
         self, examiner: Examiner, task: EditTask, answers: Answers, *, fitted: Tensor, lead: float
     ) -> None:
-        """`answers` are the strongest edit's; where `fitted`, bool [N], they must lead by `lead`
-        nats once they do, elsewhere as many must stay right."""
+        """`answers` are the whole edit's; where `fitted`, bool [N], those that lead by `lead` nats
+        must go on to, elsewhere as many must stay right."""
         self._examiner, self._task, self._lead = examiner, task, lead
         self._led = fitted & (answers.leads >= lead)
         self._others = ~fitted
@@ -92,17 +95,14 @@ class Enough:
 
 
 def gentlest(
-    make_candidate: Callable[[float], Encoder],
-    suffices: Callable[[Encoder], bool],
-    most: int,
-    steps: int,
+    make_candidate: Callable[[float], Encoder], suffices: Callable[[Encoder], bool], steps: int
 ) -> int:
-    """The smallest strength that still suffices, in multiples of 1 / steps; `most` if no other.
+    """The smallest strength that suffices, in multiples of 1 / steps; `steps` if no other does.
 
-    The one just below `most` comes first, as a large job hardly ever has something to spare; then
-    the interval is halved. Less strength is taken to fix less, so one counts only once measured.
+    The one just below 1 comes first, as a large job hardly ever has something to spare; then the
+    interval is halved. Less strength is taken to fix less, so one counts only once measured.
     """
-    fails, enough, probe = 0, most, most - 1
+    fails, enough, probe = 0, steps, steps - 1
     while probe > fails:
         if suffices(make_candidate(probe / steps)):
             enough = probe
@@ -113,12 +113,13 @@ def gentlest(
 
 
 def _likely(
-    examiner: Examiner, start: Sequence[Embedded], full: Sequence[Embedded], steps: int
+    examiner: Examiner, start: Sequence[Embedded], full: Sequence[Embedded], most: int
 ) -> list[int]:
-    """The strengths, in steps and ascending, at which blended features keep every budget."""
+    """The strengths, in steps and ascending, at which blended features keep every budget; `full`
+    are those at `most`."""
     blended = (
-        (step, [a.towards(b, step / steps) for a, b in zip(start, full, strict=True)])
-        for step in range(1, steps)
+        (step, [a.towards(b, step / most) for a, b in zip(start, full, strict=True)])
+        for step in range(1, most)
     )
     return [step for step, features in blended if _all_within(examiner.changes(features))]
 
