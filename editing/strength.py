@@ -76,11 +76,11 @@ class Enough:
     def __init__(
         self, examiner: Examiner, task: EditTask, answers: Answers, *, fitted: Tensor, lead: float
     ) -> None:
-        """`answers` are the whole edit's; where `fitted`, bool [N], those that lead by `lead` nats
-        must go on to, elsewhere as many must stay right."""
+        """`answers` are the whole edit's: where `fitted`, bool [N], those that lead by `lead` nats
+        must go on to; of the others as many must stay right."""
         self._examiner, self._task, self._lead = examiner, task, lead
         self._led = fitted & (answers.leads >= lead)
-        self._others = ~fitted
+        self._others = ~self._led
         self._right = int(answers.right[self._others].sum())
 
     @property

@@ -85,9 +85,12 @@ def test_what_was_fitted_again_keeps_its_lead_too(base: Encoder) -> None:
     assert least(base, alone, lead) < least(base, task, lead)
     refit = with_earlier(task, [1, 2, 3])
     assert ask(base, refit, [], config=config(lead))[1] == least(base, task, lead) / STEPS
-    # Some that never led cannot be held, and hold nobody back.
+    # Those that never led by as much only have to stay right.
     high = 0.99 * spare.max().item()
-    assert ask(base, refit, [], config=config(high))[1] == least(base, alone, high) / STEPS
+    right = least(base, task, 1e-6)
+    assert right < least(base, task, high)
+    wanted = max(least(base, alone, high), right)
+    assert ask(base, refit, [], config=config(high))[1] == wanted / STEPS
 
 
 def test_a_stacked_edit_loses_no_earlier_correction(base: Encoder) -> None:
@@ -115,6 +118,28 @@ def test_a_stacked_edit_loses_no_earlier_correction(base: Encoder) -> None:
     assert strength == wanted / STEPS
     assert report.earlier is not None
     assert report.earlier.after == 5
+
+
+def test_one_that_hardly_leads_is_not_lost(base: Encoder) -> None:
+    """Fitted again, right, and never ahead by enough: a weaker edit must not turn it wrong."""
+    full, half = (candidates(base, push(base))(strength) for strength in (1.0, 0.5))
+    both = solved_by(full, images=60)
+    spare, weaker = leads(full, both), leads(half, both)
+    [hardly, *_] = ((weaker < 0) & (spare < spare.max() / 2)).nonzero()[:, 0].tolist()
+    order = torch.tensor([int(spare.argmax()), hardly])
+    few = replace(
+        both,
+        pixels=both.pixels[order],
+        targets=both.targets[order],
+        allowed=both.allowed[order],
+        new=both.new[order],
+    )
+    task = with_earlier(few, [1])
+    lead = (spare[hardly].item() + 0.01) if spare[hardly] > 0 else 0.01
+    report, strength = ask(base, task, [], config=config(lead))
+    assert strength > 0.5
+    assert report.earlier is not None
+    assert report.earlier.after == 1
 
 
 def test_budgets_come_first(base: Encoder) -> None:
