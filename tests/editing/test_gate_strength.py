@@ -39,6 +39,16 @@ def at_full(base: Encoder, task: EditTask) -> float:
     return leads(candidates(base, push(base))(1.0), task).min().item()
 
 
+def some(task: EditTask, rows: Tensor) -> EditTask:
+    return replace(
+        task,
+        pixels=task.pixels[rows],
+        targets=task.targets[rows],
+        allowed=task.allowed[rows],
+        new=task.new[rows],
+    )
+
+
 def config(lead: float) -> GateConfig:
     return GateConfig(strength_steps=STEPS, enough_lead=lead)
 
@@ -78,9 +88,7 @@ def test_what_was_fitted_again_keeps_its_lead_too(base: Encoder) -> None:
     both = solved_by(candidates(base, push(base))(1.0), images=4)
     spare = leads(candidates(base, push(base))(1.0), both)
     order = spare.argsort(descending=True)
-    task = replace(both, pixels=both.pixels[order], targets=both.targets[order])
-    alone = EditTask(**{**vars(task), "pixels": task.pixels[:1], "targets": task.targets[:1],
-                        "allowed": task.allowed[:1], "new": task.new[:1]})  # fmt: skip
+    task, alone = some(both, order), some(both, order[:1])
     lead = 0.9 * at_full(base, task)
     assert least(base, alone, lead) < least(base, task, lead)
     refit = with_earlier(task, [1, 2, 3])
@@ -98,13 +106,7 @@ def test_a_stacked_edit_loses_no_earlier_correction(base: Encoder) -> None:
     both = solved_by(full, images=30)
     spare = leads(full, both)
     order = torch.cat([spare.argsort(descending=True)[:1], spare.argsort()[:5]])
-    few = replace(
-        both,
-        pixels=both.pixels[order],
-        targets=both.targets[order],
-        allowed=both.allowed[order],
-        new=both.new[order],
-    )
+    few = some(both, order)
     task = with_earlier(few, [1, 2, 3, 4, 5])
     start = candidates(base, push(base))(0.0)
     assert start is not base
@@ -127,13 +129,7 @@ def test_one_that_hardly_leads_is_not_lost(base: Encoder) -> None:
     spare, weaker = leads(full, both), leads(half, both)
     [hardly, *_] = ((weaker < 0) & (spare < spare.max() / 2)).nonzero()[:, 0].tolist()
     order = torch.tensor([int(spare.argmax()), hardly])
-    few = replace(
-        both,
-        pixels=both.pixels[order],
-        targets=both.targets[order],
-        allowed=both.allowed[order],
-        new=both.new[order],
-    )
+    few = some(both, order)
     task = with_earlier(few, [1])
     lead = (spare[hardly].item() + 0.01) if spare[hardly] > 0 else 0.01
     report, strength = ask(base, task, [], config=config(lead))
