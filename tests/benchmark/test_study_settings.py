@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,16 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
 def test_the_row_of_the_service_is_what_the_service_does() -> None:
     [row] = load_study("lab-default", names=["n-service"])
     assert row.parsed() == parse_config("lorsu", {})
+
+
+def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
+    told = Path("benchmark/README.md").read_text("utf-8")
+    [request] = [json.loads(found) for found in re.findall(r'`(\{"method": .*\})`', told)]
+    [row] = load_study("lab-default", names=["t-lora-guard-longer"])
+    asked = parse_config(request["method"], request["config"])
+    idle = {"max_steps": asked.max_steps, "growth": asked.growth}  # one short round
+    measured = row.parsed().model_copy(update={**idle, "replay": "stack"})
+    assert (request["method"], asked) == (row.method, measured)
 
 
 def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path) -> None:
