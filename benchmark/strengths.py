@@ -1,7 +1,8 @@
 """One fitted edit at many strengths: what it fixes, and what it costs.
 
 ``python -m benchmark.strengths --lab <folder>`` fits one edit of all signs on training tracks, as
-`benchmark.jobs` draws them, and asks it at every tenth; the test split stays closed.
+`benchmark.jobs` draws them, and asks it at every tenth (``--strengths`` at others); the test split
+stays closed.
 
 `start` + a · edit for a up to 1 (WiSE-FT, arXiv 2109.01903; PAINT, arXiv 2208.05592). Two strengths
 matter: the smallest that fixes the corrections, and the largest that keeps every budget.
@@ -117,8 +118,10 @@ def _percent(right: Tensor) -> float:
     return 100 * right.float().mean().item()
 
 
-def sweep(bed: Bed, config: MethodConfig, *, seed: int) -> list[AtStrength]:
-    """One fit of all that the bed teaches, at every tenth; `wide` counts beside the controls.
+def sweep(
+    bed: Bed, config: MethodConfig, *, seed: int, strengths: Sequence[float] = (0.0, *TENTHS)
+) -> list[AtStrength]:
+    """One fit of all that the bed teaches, at each strength; `wide` counts beside the controls.
 
     Raises EditError.
     """
@@ -132,7 +135,7 @@ def sweep(bed: Bed, config: MethodConfig, *, seed: int) -> list[AtStrength]:
         task=task,
         validation=bed.task(bed.validation, none),
         controls=[*bed.controls, bed.wide],
-        strengths=(0.0, *TENTHS),
+        strengths=strengths,
     )
 
 
@@ -151,13 +154,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done; 1 stopped, with a sentence that says why."""
     parser = options_of("strengths", __doc__)
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
+    parser.add_argument(
+        "--strengths",
+        type=float,
+        nargs="+",
+        default=(0.0, *TENTHS),
+        help="of the edit, 1 is all of it (every tenth)",
+    )
     options = parser.parse_args(arguments)
     path = options.out / f"strengths-{options.name}-seed{options.seed}.json"
     try:
         at = check_out(path, allow_dirty=options.allow_dirty)
         config = parse_config(options.method, json.loads(options.config))
         bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed, updates=1)
-        told = sweep(bed, config, seed=options.seed)
+        told = sweep(bed, config, seed=options.seed, strengths=options.strengths)
     except (DirtyTree, EditError, LabMissing, json.JSONDecodeError) as problem:
         print(f"stopped: {problem}", file=sys.stderr)
         return 1

@@ -125,6 +125,10 @@ def test_the_command_fits_once_and_asks_at_every_tenth(
     assert (kept["config"]["min_steps"], kept["shots"], kept["seed"]) == (60, 2, 0)
     assert len(capsys.readouterr().out.splitlines()) == len(kept["strengths"])
 
+    assert main([*told, "--config", quick, "--name", "few", "--strengths", "0.5", "1"]) == 0
+    few = json.loads((tmp_path / "strengths-few-seed0.json").read_text())
+    assert few["strengths"] == [kept["strengths"][5], whole]
+
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (["--lab", str(tmp_path / "none")], ["--config", "{"], ["--config", '{"a": 1}']):
