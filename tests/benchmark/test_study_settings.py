@@ -58,8 +58,10 @@ def test_the_row_of_the_service_is_what_the_service_does() -> None:
 
 
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
-    told = Path("benchmark/README.md").read_text("utf-8")
-    [request] = [json.loads(found) for found in re.findall(r'`(\{"method": .*\})`', told)]
+    told = (Path(__file__).parents[2] / "benchmark/README.md").read_text("utf-8")
+    [request] = [
+        json.loads(found) for found in re.findall(r'`(\{"method": "lora", "config": .*\})`', told)
+    ]
     [row] = load_study("lab-default", names=["t-lora-guard-longer"])
     asked = parse_config(request["method"], request["config"])
     idle = {"max_steps": asked.max_steps, "growth": asked.growth}  # one short round
