@@ -5,6 +5,8 @@ Legend: B images of the batch, V labels of the vocabulary, E embedding width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -26,17 +28,17 @@ class Objective:
         self.name = config.loss
         self._most_texts = config.text_labels
         self._targets = task.targets.to(device)
-        allowed = task.allowed
-        if config.negatives == "job":
-            allowed = job_negatives(encoder, task)
-        if self.name == "cross-entropy" and int(allowed.sum(dim=1).max()) < 2:
+        self._allowed = task.allowed.to(device)
+        competing = _COMPETING[config.negatives](encoder, task)
+        if self.name == "cross-entropy" and int(competing.sum(dim=1).max()) < 2:
             raise VanishingGradient(self.name, "no label competes with the right ones")
-        self._allowed = allowed.to(device)
+        self._competing = competing.to(device)
 
     def logits(self, features: Tensor, batch: Tensor, texts: Tensor) -> Tensor:
-        """fp32 [B, V] for unit features [B, E] of the task's images at positions `batch` [B]."""
+        """fp32 [B, V] for unit features [B, E] of the task's images at positions `batch` [B]; -inf
+        for labels that do not compete."""
         batch = batch.to(features.device)
-        return losses.masked_logits(features, texts, self._allowed[batch], self._scale)
+        return losses.masked_logits(features, texts, self._competing[batch], self._scale)
 
     def loss(self, features: Tensor, batch: Tensor, texts: Tensor) -> Tensor:
         """Mean over the batch. Raises VanishingGradient (contrastive only)."""
@@ -46,9 +48,11 @@ class Objective:
         return losses.cross_entropy(self.logits(features, batch, texts), targets)
 
     def margins(self, features: Tensor, batch: Tensor, texts: Tensor) -> Tensor:
-        """fp32 [B], log-odds by which the right label leads."""
-        targets = self._targets[batch.to(features.device)]
-        return losses.margins(self.logits(features, batch, texts), targets)
+        """fp32 [B], log-odds by which the right label leads all that the image may be, as it will
+        be judged; those that do not compete in training, too."""
+        batch = batch.to(features.device)
+        logits = losses.masked_logits(features, texts, self._allowed[batch], self._scale)
+        return losses.margins(logits, self._targets[batch])
 
     def in_play(self, features: Tensor, batch: Tensor, texts: Tensor) -> Tensor:
         """long [K], the labels of which a step takes the gradient where the text tower moves.
@@ -70,10 +74,40 @@ def job_negatives(encoder: Encoder, task: EditTask) -> Tensor:
     """bool [N, V]: of what is allowed, only the job's own labels and the encoder's present answers.
 
     Without replay, pushing away labels that the job does not teach undoes what earlier jobs taught.
+    The present answers are pushed all the same, as a correction must get the better of its own.
     """
-    features = encoder.embed_images(task.pixels).cpu()
-    logits = losses.masked_logits(features, task.text_features, task.allowed, encoder.logit_scale)
     involved = torch.zeros(task.text_features.shape[0], dtype=torch.bool)
     involved[task.targets] = True
-    involved[logits.argmax(dim=1)] = True
+    involved[_logits(encoder, task).argmax(dim=1)] = True
     return task.allowed & involved
+
+
+def own_labels(encoder: Encoder, task: EditTask) -> Tensor:
+    """bool [N, V]: of what is allowed, the job's own labels; for an image that has no other among
+    them, the strongest other one besides, without which there would be nothing to learn."""
+    involved = torch.zeros(task.text_features.shape[0], dtype=torch.bool)
+    involved[task.targets] = True
+    competing = task.allowed & involved
+    alone = competing.sum(dim=1) < 2
+    if alone.any():
+        others = _logits(encoder, task).scatter(1, task.targets[:, None], -torch.inf)
+        rivals = torch.zeros_like(competing).scatter(1, others.argmax(dim=1, keepdim=True), True)
+        competing |= rivals & task.allowed & alone[:, None]
+    return competing
+
+
+def _everything(_: Encoder, task: EditTask) -> Tensor:
+    return task.allowed
+
+
+def _logits(encoder: Encoder, task: EditTask) -> Tensor:
+    """fp32 [N, V], of the encoder as it is."""
+    features = encoder.embed_images(task.pixels).cpu()
+    return losses.masked_logits(features, task.text_features, task.allowed, encoder.logit_scale)
+
+
+_COMPETING: Mapping[str, Callable[[Encoder, EditTask], Tensor]] = {
+    "vocabulary": _everything,
+    "job": job_negatives,
+    "own-labels": own_labels,
+}

@@ -76,10 +76,11 @@ class TrainingConfig(BaseModel):
         "cross-entropy",
         description="over the vocabulary's text features, or the paper's in-batch loss",
     )
-    negatives: Literal["vocabulary", "job"] = Field(
+    negatives: Literal["vocabulary", "job", "own-labels"] = Field(
         "vocabulary",
-        description="wrong labels to push away: all that an image allows, or of those only the "
-        "job's own labels and what the encoder answered before (for stacking without replay)",
+        description="wrong labels to push away: all that an image allows, of those the job's own "
+        "labels and what the encoder answered before, or the job's own labels alone, which "
+        "forgets least where nothing is replayed, and fixes least (measured)",
     )
     vqa_objective: Literal["likelihood", "caption", "both"] = Field(
         "likelihood",
