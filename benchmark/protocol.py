@@ -92,7 +92,8 @@ class Stream:
         few = Lesson(lesson.labels, lesson.pixels[spread], lesson.targets[spread])
 
         def counted(steps: int) -> int:
-            config = self.config.model_copy(update={"max_steps": steps, "min_steps": steps})
+            once = {"max_steps": steps, "min_steps": steps, "rounds": 1}
+            config = self.config.model_copy(update=once)
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 fit(self.base, self._edit_task(few, self.base), config, seed=self.seed)
             return int(counter.get_total_flops())

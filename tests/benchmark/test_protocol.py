@@ -1,4 +1,4 @@
-"""Streams that move the text tower too."""
+"""What a stream hands from update to update, and what a step of it costs."""
 
 from __future__ import annotations
 
@@ -47,3 +47,19 @@ def test_moved_texts_are_what_the_next_update_starts_from_and_is_asked_with(
         found = bed.ask(encoder, [bed.target])["target"]
         assert torch.equal(found, (features @ own.T).argmax(dim=1))
     assert torch.equal(bed.texts_of(bed.base, bed.target), bed.target.texts)
+
+
+def test_a_step_costs_what_it_does_however_many_rounds_a_fit_may_take(bed: Bed) -> None:
+    def flops(rounds: int) -> int:
+        return Stream(
+            base=bed.base,
+            prompts=bed.target.prompts,
+            texts=lambda encoder: bed.texts_of(encoder, bed.target),
+            lessons=bed.lessons(updates=1, shots=2, seed=0),
+            guard=Guard.of(bed.base, bed.target.pixels[:0]),
+            protocol="refit",
+            config=quick_method("lorsu", rounds=rounds, stop_margin=100, enough_right=1),
+            seed=0,
+        ).step_flops()
+
+    assert flops(4) == flops(1)
