@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -70,24 +70,35 @@ def test_a_broker_that_goes_in_the_middle_of_a_job_stops_nothing_and_is_heard_ag
     assert processes.stop(worker) == 0
 
 
+_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=0.1, uri=True)
+try:
+    connection.execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError:
+    sys.exit(1)
+"""
+
+
 def _freeze_between_writes(desk: Desk, worker: subprocess.Popen[bytes]) -> ExitStack:
-    """Frozen while it holds no lock of the database: SQLite's would lock everybody out."""
+    """Frozen while it holds no lock of the database: SQLite's would lock everybody out.
+
+    Asked by a process of its own. What this one has open it shares among its connections, so that
+    it gets past locks that keep a new process from opening the file.
+    """
+    database = desk.engine.url.database
+    assert database is not None
+    ask = [sys.executable, "-c", _LOCK, f"file:{database}?mode=rw"]
 
     def attempt() -> ExitStack | None:
         until_thawed = ExitStack()
         until_thawed.enter_context(frozen(worker.pid))
-        try:
-            with sqlite3.connect(desk.folder / "data/emend.db", timeout=0.1) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.rollback()
-        except sqlite3.OperationalError:
+        if subprocess.run(ask, check=False).returncode:
             until_thawed.close()
             return None
-        finally:
-            connection.close()
         return until_thawed
 
-    return wait_for(attempt, seconds=20, what="a moment between two writes")
+    return wait_for(attempt, seconds=60, what="a moment between two writes")
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["listening", "deaf"])
