@@ -3,6 +3,8 @@
 A run that is kept is not made again, unless something that it depends on has changed (the code
 aside); one that another study keeps is taken from there. A killed run goes on after its last
 finished update.
+
+``python -m benchmark.run backbones`` is `benchmark.backbones`: what a step and an epoch cost.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.backbones import __main__ as backbones
 from benchmark.bed import Bed
 from benchmark.datasets.missing import DataSetError
 from benchmark.experiment import (
@@ -43,6 +46,7 @@ from editing.errors import EditError
 from encoder.classifier import TextFeatureCache
 from encoder.errors import EncoderError
 
+COSTS = "backbones"
 TEXTS = 5000  # labels whose features are kept in memory
 RATES = ("learning_rate", "fc1_learning_rate")
 OF_ITS_OWN = ("epochs", "encoder", "pretrained", "data", "controls")
@@ -75,6 +79,9 @@ PROBLEMS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done; 1 stopped, with a sentence that says why; 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == [COSTS]:
+        return backbones.main(arguments[1:])
     options = _parser().parse_intermixed_args(arguments)
     try:
         commit = check_out(options.out, allow_dirty=options.allow_dirty)

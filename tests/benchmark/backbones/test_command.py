@@ -19,6 +19,7 @@ from benchmark.backbones.models import outline
 from benchmark.backbones.records import Records
 from benchmark.backbones.room import GIB, MemoryShort, activation_bytes, check_room, estimated_bytes
 from benchmark.backbones.table import markdown
+from benchmark.run import main as run_study
 from tests.support.tiny_encoder import tiny_folder
 
 GIANT = Plan("EVA01-g-14", "lorsu", "bf16", 8, 2, seed=0)
@@ -119,7 +120,9 @@ def test_room_is_for_the_need_and_a_reserve() -> None:
     assert short.value.needed == needed
 
 
-def test_the_table_puts_small_towers_first_and_methods_in_order(tmp_path: Path) -> None:
+def test_the_table_puts_small_towers_first_and_methods_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = Records(tmp_path)
     told: dict[str, Any] = {
         "trained": 1_234,
@@ -138,3 +141,5 @@ def test_the_table_puts_small_towers_first_and_methods_in_order(tmp_path: Path) 
     assert first == ("| small | LoRSU | 8 | 1,234 | 2,345 | 12.34 % | 5 | 12.3 | 1.3 | 1.5 | 2.3 |")
     assert last.startswith("| large | SPU | 8 |")
     assert not list(tmp_path.glob("*.part"))
+    assert run_study(["backbones", "--table", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == markdown(records.all())
