@@ -46,7 +46,6 @@ from editing.errors import EditError
 from encoder.classifier import TextFeatureCache
 from encoder.errors import EncoderError
 
-COSTS = "backbones"
 TEXTS = 5000  # labels whose features are kept in memory
 RATES = ("learning_rate", "fc1_learning_rate")
 OF_ITS_OWN = ("epochs", "encoder", "pretrained", "data", "controls")
@@ -80,7 +79,7 @@ PROBLEMS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done; 1 stopped, with a sentence that says why; 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == [COSTS]:
+    if arguments[:1] == ["backbones"]:
         return backbones.main(arguments[1:])
     options = _parser().parse_intermixed_args(arguments)
     try:

@@ -11,6 +11,7 @@ from benchmark.bed import Bed
 from benchmark.datasets.lab import load_lab, load_lab_controls
 from benchmark.eyes import Eyes
 from benchmark.protocol import Guard, Protocol, Stream
+from editing.methods import MethodConfig
 from encoder.classifier import build_classifier
 from encoder.clip import load_encoder
 from tests.support.edit_task import quick_method
@@ -23,20 +24,25 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Bed:
     return Bed(load_encoder(str(folder / "base")), load_lab(folder), load_lab_controls(folder))
 
 
-@pytest.mark.parametrize("protocol", ["continual", "refit"])
-def test_moved_texts_are_what_the_next_update_starts_from_and_is_asked_with(
-    bed: Bed, protocol: Protocol
-) -> None:
-    stream = Stream(
+def _stream(bed: Bed, protocol: Protocol, config: MethodConfig) -> Stream:
+    """Two updates of two photos a class, without a guard."""
+    return Stream(
         base=bed.base,
         prompts=bed.target.prompts,
         texts=lambda encoder: bed.texts_of(encoder, bed.target),
         lessons=bed.lessons(updates=2, shots=2, seed=0),
         guard=Guard.of(bed.base, bed.target.pixels[:0]),
         protocol=protocol,
-        config=quick_method("full_finetune", towers="both", epochs=2),
+        config=config,
         seed=0,
     )
+
+
+@pytest.mark.parametrize("protocol", ["continual", "refit"])
+def test_moved_texts_are_what_the_next_update_starts_from_and_is_asked_with(
+    bed: Bed, protocol: Protocol
+) -> None:
+    stream = _stream(bed, protocol, quick_method("full_finetune", towers="both", epochs=2))
     first, second = (edited.encoder for edited in stream.run())
     assert len({bed.base.text_digest, first.text_digest, second.text_digest}) == 3
     assert stream.step_flops() > 0
@@ -51,15 +57,7 @@ def test_moved_texts_are_what_the_next_update_starts_from_and_is_asked_with(
 
 def test_a_step_costs_what_it_does_however_many_rounds_a_fit_may_take(bed: Bed) -> None:
     def flops(rounds: int) -> int:
-        return Stream(
-            base=bed.base,
-            prompts=bed.target.prompts,
-            texts=lambda encoder: bed.texts_of(encoder, bed.target),
-            lessons=bed.lessons(updates=1, shots=2, seed=0),
-            guard=Guard.of(bed.base, bed.target.pixels[:0]),
-            protocol="refit",
-            config=quick_method("lorsu", rounds=rounds, stop_margin=100, enough_right=1),
-            seed=0,
-        ).step_flops()
+        config = quick_method("lorsu", rounds=rounds, stop_margin=100, enough_right=1)
+        return _stream(bed, "refit", config).step_flops()
 
     assert flops(4) == flops(1)

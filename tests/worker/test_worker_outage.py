@@ -72,11 +72,7 @@ def test_a_broker_that_goes_in_the_middle_of_a_job_stops_nothing_and_is_heard_ag
 
 _LOCK = """
 import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], timeout=0.1, uri=True)
-try:
-    connection.execute("BEGIN IMMEDIATE")
-except sqlite3.OperationalError:
-    sys.exit(1)
+sqlite3.connect(sys.argv[1], timeout=0.1, uri=True).execute("BEGIN IMMEDIATE")
 """
 
 
@@ -93,7 +89,7 @@ def _freeze_between_writes(desk: Desk, worker: subprocess.Popen[bytes]) -> ExitS
     def attempt() -> ExitStack | None:
         until_thawed = ExitStack()
         until_thawed.enter_context(frozen(worker.pid))
-        if subprocess.run(ask, check=False).returncode:
+        if subprocess.run(ask, check=False, capture_output=True).returncode:
             until_thawed.close()
             return None
         return until_thawed
