@@ -82,7 +82,7 @@ def test_a_frozen_broker_delays_nobody_and_is_used_again(
                 began = time.monotonic()
                 for number in range(WAITING_AT_MOST + 100):
                     queue.nudge(f"job {number}")
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < 3.0  # one answer of the broker would be 5
                 wait_for(lambda: "job 0" in caplog.text, seconds=30, what="the first loss")
             assert len(lost) >= 100
             queue.nudge("after")
