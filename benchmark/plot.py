@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKS = "osD^vP*X<>"
+MARKS = "osD^vP*<>"
+"""One fewer than matplotlib has colours, so that no pair comes twice in ninety methods."""
+LEGEND_COLUMNS, LEGEND_ROW_INCHES = 2, 0.2
 
 
 def draw(records: Sequence[Record], folder: Path) -> list[Path]:
@@ -29,17 +31,17 @@ def draw(records: Sequence[Record], folder: Path) -> list[Path]:
     for group, runs in grouped(records):
         if not runs[0].controls:
             continue
-        made += [_save(_trade(runs, group), folder / f"{_stem(group)}-trade.png")]
+        made += [_save(trade(runs, group), folder / f"{_stem(group)}-trade.png")]
         if any(len(run.updates) > 1 for run in runs):
             made += [_save(_course(runs, group), folder / f"{_stem(group)}-updates.png")]
     return made
 
 
-def _trade(runs: Sequence[Record], group: Group) -> Figure:
+def trade(runs: Sequence[Record], group: Group) -> Figure:
     """Target against the change of every control set."""
     figure, axes = _figure(len(runs[0].controls))
     for axis, control in zip(axes, runs[0].controls, strict=True):
-        for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
+        for mark, (title, same) in zip(cycle(MARKS), _by_title(runs), strict=False):
             target = Spread.of([run.target.after for run in same])
             losses = [run.controls[control].after - run.controls[control].before for run in same]
             change = Spread.of(losses)
@@ -55,9 +57,7 @@ def _trade(runs: Sequence[Record], group: Group) -> Figure:
         axis.axvline(0, color="0.7", linewidth=0.8)
         axis.set_xlabel(f"change on {control} (points)")
     axes[0].set_ylabel("target accuracy (%)")
-    axes[-1].legend(fontsize="small")
-    figure.suptitle(_told(group))
-    return figure
+    return _titled(figure, group)
 
 
 def _course(runs: Sequence[Record], group: Group) -> Figure:
@@ -65,7 +65,7 @@ def _course(runs: Sequence[Record], group: Group) -> Figure:
     asked = [run.updates[0].controls for run in runs if len(run.updates) > 1]
     controls = [name for name in asked[0] if all(name in each for each in asked)]
     figure, axes = _figure(1 + len(controls))
-    for mark, (title, same) in zip(MARKS * 9, _by_title(runs), strict=False):
+    for mark, (title, same) in zip(cycle(MARKS), _by_title(runs), strict=False):
         if len(same[0].updates) < 2:
             continue
         count = range(1, 1 + min(len(run.updates) for run in same))
@@ -75,9 +75,7 @@ def _course(runs: Sequence[Record], group: Group) -> Figure:
     for axis, name in zip(axes, ["target", *controls], strict=True):
         axis.set_xlabel("updates")
         axis.set_ylabel(f"{name}, right (%)")
-    axes[-1].legend(fontsize="small")
-    figure.suptitle(_told(group))
-    return figure
+    return _titled(figure, group)
 
 
 def _after(run: Record, number: int, control: str) -> float:
@@ -103,6 +101,18 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.2 * panels, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+
+
+def _titled(figure: Figure, group: Group) -> Figure:
+    """With the names of all methods beneath the panels, where they hide no point."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    rows = -(-len(labels) // LEGEND_COLUMNS)
+    figure.set_figheight(figure.get_figheight() + rows * LEGEND_ROW_INCHES)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize="small"
+    )
+    figure.suptitle(_told(group))
+    return figure
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from benchmark import plot, table
-from benchmark.plot import draw
+from benchmark.plot import MARKS, draw, trade
 from benchmark.record import Asked, Record, RecordStore, RecordUnreadable, UpdateRow, read_record
-from benchmark.table import RunsDiffer, RunsMixed, tables
+from benchmark.table import RunsDiffer, RunsMixed, grouped, tables
 
 
 def made(name: str = "lorsu", *, seed: int = 0, after: float = 50.0, **facts: Any) -> Record:
@@ -148,6 +148,20 @@ def test_plots_show_control_sets_that_all_runs_watched(tmp_path: Path) -> None:
     more = [replace(row, controls={"ten": 97.0, "wide": 50.0}) for row in made().updates]
     paths = draw([replace(made(), updates=tuple(more)), made("spu")], tmp_path)
     assert len(paths) == 2
+
+
+def test_names_beneath_a_plot_hide_no_point_and_no_two_methods_look_alike() -> None:
+    records = [made(f"m{number:02}") for number in range(20)]
+    [(group, runs)] = grouped(records)
+    figure = trade(runs, group)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    assert not any(axis.get_window_extent().overlaps(box) for axis in figure.axes)
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    looks = [(str(line.get_marker()), str(line.get_color())) for line in figure.axes[0].lines]
+    points = [look for look in looks if look[0] in set(MARKS)]
+    assert len(labels) == len(points) == len(set(points)) == 20
 
 
 def test_plots_are_pictures_of_every_table(tmp_path: Path) -> None:
