@@ -202,11 +202,12 @@ def test_classifying_does_not_wait_for_those_who_wait_for_a_swap(
 
     monkeypatch.setattr(service.services.store, "get", slow)
     _promote_as_worker(service, version)
-    with ThreadPoolExecutor(WAITING) as readers:
-        answers = [
-            readers.submit(httpx.get, f"{service.url}/edit-jobs", timeout=60)
-            for _ in range(WAITING)
-        ]
+    several = httpx.Limits(max_connections=WAITING)
+    with (
+        httpx.Client(base_url=service.url, timeout=60, limits=several) as http,
+        ThreadPoolExecutor(WAITING) as readers,
+    ):
+        answers = [readers.submit(http.get, "/edit-jobs") for _ in range(WAITING)]
         try:
             wait_for(
                 lambda: _requests_under_way(service) == WAITING,

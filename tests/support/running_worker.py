@@ -167,7 +167,7 @@ def open_desk(folder: Path, *, database_url: str | None = None, **settings: str)
         "DATA": str(data),
         "DATABASE_URL": database_url,
         "THREADS": "1",
-        "LEASE": "1",
+        "LEASE": "2",
         "HEARTBEAT": "0.1",
         "FLIP_BUDGET": "100",
         **settings,

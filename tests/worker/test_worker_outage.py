@@ -24,7 +24,7 @@ from tests.support.running_worker import Desk, WorkerProcesses, open_desk
 from tests.support.servers import require_server
 from tests.support.waiting import wait_for
 
-LEASE_SECONDS = 1.0  # of a desk's workers
+LEASE_SECONDS = 2.0  # of a desk's workers
 PICTURES = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 
 
