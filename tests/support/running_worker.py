@@ -42,6 +42,7 @@ from worker.workshop import Workshop
 COLOURS = {"apple": (200, 30, 30), "leaf": (30, 180, 40), "sea": (20, 60, 200)}
 EVERYDAY = Everyday(("dog", "car", "tree", "house", "chair"), ("a photo of a {}.",))
 ENDED = {"succeeded", "rejected", "failed", "cancelled"}
+LEASE_SECONDS = 2.0  # of a desk's workers; a busy machine can keep it
 QUICK: dict[str, Any] = {
     "epochs": 0,
     "min_steps": 60,
@@ -167,7 +168,7 @@ def open_desk(folder: Path, *, database_url: str | None = None, **settings: str)
         "DATA": str(data),
         "DATABASE_URL": database_url,
         "THREADS": "1",
-        "LEASE": "2",
+        "LEASE": str(LEASE_SECONDS),
         "HEARTBEAT": "0.1",
         "FLIP_BUDGET": "100",
         **settings,

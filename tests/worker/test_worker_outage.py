@@ -20,11 +20,10 @@ from servers.postgres import create_database, started_server
 from servers.postgres import why_absent as why_no_postgres
 from servers.redis import RedisServer, why_absent
 from tests.support.freezing import frozen
-from tests.support.running_worker import Desk, WorkerProcesses, open_desk
+from tests.support.running_worker import LEASE_SECONDS, Desk, WorkerProcesses, open_desk
 from tests.support.servers import require_server
 from tests.support.waiting import wait_for
 
-LEASE_SECONDS = 2.0  # of a desk's workers
 PICTURES = [("apple", 1), ("apple", 2), ("leaf", 1), ("sea", 1)]
 
 
