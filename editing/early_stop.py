@@ -30,7 +30,7 @@ class EarlyStop:
         self._lessons = lessons
         self._tell = tell
         self._margin = config.stop_margin
-        self._pass = max(math.ceil(len(lesson) / lesson.batch_size) for lesson in lessons)
+        self.steps_a_pass = max(math.ceil(len(lesson) / lesson.batch_size) for lesson in lessons)
         self._seen = [torch.full((len(lesson),), -torch.inf) for lesson in lessons]
         self._steps = 0
 
@@ -42,7 +42,7 @@ class EarlyStop:
         """After a step."""
         self._steps += 1
         shares = [(seen >= self._margin).float().mean().item() for seen in self._seen]
-        if min(shares) < ALMOST_ALL or self._steps % self._pass:
+        if min(shares) < ALMOST_ALL or self._steps % self.steps_a_pass:
             return False
         return bool((self._margins(edited) >= self._margin).all())
 

@@ -8,7 +8,7 @@ start at the identity: `up`, values and offsets are zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -133,6 +133,19 @@ class Parametrisation:
         for part, rate in self.parts.values():
             grouped.setdefault(rate, []).extend(part.parameters())
         return [(tensors, rate) for rate, tensors in grouped.items()]
+
+    def _trainable(self) -> list[Tensor]:
+        return [each for part, _ in self.parts.values() for each in part.parameters()]
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of all trainable numbers, for `restore`."""
+        return [each.detach().clone() for each in self._trainable()]
+
+    def restore(self, snapshot: Sequence[Tensor]) -> None:
+        """Every trainable number as it was then."""
+        with torch.no_grad():
+            for each, kept in zip(self._trainable(), snapshot, strict=True):
+                each.copy_(kept)
 
     def sizes(self) -> dict[str, int]:
         """How many trainable numbers each weight has, by its name."""

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from editing.course import Course
 from editing.early_stop import EarlyStop
@@ -18,14 +19,19 @@ from editing.parametrize import Parametrisation
 from editing.progress import Progress
 from editing.training_config import TrainingConfig
 
+WORSE = 1.5
+"""A round that ends with so many times the loss before it has diverged. Augmentation alone turns a
+loss that stays by far less; where the guard term holds features, divergence is tenfold."""
+
 
 @dataclass
 class History:
     """Loss of every step taken, all terms together."""
 
     losses: list[float] = field(default_factory=list)
-    planned: int = 0  # steps of all rounds that were begun
+    planned: int = 0  # steps by the end of the round that was begun last, unless it ends early
     stopped_early: bool = False
+    undone: int = 0  # rounds that diverged and were taken back
 
     @property
     def steps(self) -> int:
@@ -37,45 +43,110 @@ def train(
 ) -> History:
     """Move `edited`'s numbers, round after round until all that is taught is right.
 
-    Raises LossDiverged, VanishingGradient, what progress raises.
+    Step sizes grow from round to round. But a round that diverges is undone, and those after it
+    take half its step sizes and grow no more; a single round is never undone.
+
+    Raises LossDiverged (the first loss of a round is no number, or any of a single round),
+    VanishingGradient, what progress raises.
     """
-    optimizer = torch.optim.Adam(
-        [{"params": tensors, "lr": rate, "peak": rate} for tensors, rate in edited.groups()]
-    )
-    lessons = course.lessons
-    steps = config.steps_for(*lessons.sizes)
-    history = History()
-
-    def tell() -> None:
-        last = history.losses[-1] if history.losses else None
-        progress("training", history.steps, history.planned, last)
-
-    stop = EarlyStop(lessons.all, config, tell)
+    rounds = _Rounds(edited, course, config, progress)
+    size, growth = 1.0, config.growth
+    level: float | None = None  # loss of the numbers before a round, where it is known
     for number in range(config.rounds):
-        pace = Pace(steps, config)
-        history.planned += steps
-        for step in range(steps):
-            tell()
-            loss = course.loss(edited.trained_weights(), stop.note)
+        before = edited.snapshot() if config.rounds > 1 else None
+        losses = rounds.take(size)
+        if before is not None and rounds.diverged(losses, level):
+            rounds.undo(before)
+            size, growth = size / 2, 1.0
+            continue
+        level = rounds.mean(losses[-rounds.window :])
+        last = number + 1 == config.rounds  # then nothing depends on what was learnt
+        if last or rounds.share_right() >= config.enough_right:
+            break
+        size *= growth
+    return rounds.history
+
+
+class _Rounds:
+    """Takes rounds of steps, one after another, and can take one back."""
+
+    def __init__(
+        self,
+        edited: Parametrisation,
+        course: Course,
+        config: TrainingConfig,
+        progress: Progress,
+    ) -> None:
+        self.history = History()
+        self._edited = edited
+        self._course = course
+        self._config = config
+        self._progress = progress
+        self._optimizer = torch.optim.Adam(
+            [{"params": tensors, "lr": rate, "peak": rate} for tensors, rate in edited.groups()]
+        )
+        lessons = course.lessons
+        self._steps = config.steps_for(*lessons.sizes)
+        self._stop = EarlyStop(lessons.all, config, self._tell)
+        self.window = max(1, min(self._stop.steps_a_pass, self._steps // 4))
+        """Steps whose mean loss stands for that of the numbers: all examples, if it can be."""
+
+    def take(self, size: float) -> list[float]:
+        """The losses of a round with `size` times the peak step sizes; not finite: the last alone.
+
+        Raises LossDiverged, VanishingGradient, what progress raises.
+        """
+        pace = Pace(self._steps, self._config)
+        history, first = self.history, self.history.steps
+        history.planned = first + self._steps
+        for step in range(self._steps):
+            self._tell()
+            loss = self._course.loss(self._edited.trained_weights(), self._stop.note)
             history.losses.append(loss.item())
             if not math.isfinite(history.losses[-1]):
-                raise LossDiverged(history.steps - 1)
-            factor = config.growth**number * pace.factor(step)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            optimizer.zero_grad()
+                if step == 0 or self._config.rounds == 1:
+                    raise LossDiverged(history.steps - 1)
+                break
+            for group in self._optimizer.param_groups:
+                group["lr"] = group["peak"] * size * pace.factor(step)
+            self._optimizer.zero_grad()
             torch.autograd.backward(loss)
             del loss  # it would keep every edited weight until the next step has made its own
-            optimizer.step()
-            if pace.landed is None and stop.reached(edited):
+            self._optimizer.step()
+            if pace.landed is None and self._stop.reached(self._edited):
                 pace.landed = step
             if step + 1 >= pace.end:
-                history.stopped_early = step + 1 < steps
+                history.stopped_early = step + 1 < self._steps
                 break
-        last = number + 1 == config.rounds  # then nothing depends on what was learnt
-        if last or stop.share_right(edited) >= config.enough_right:
-            break
-    return history
+        return history.losses[first:]
+
+    def diverged(self, losses: list[float], level: float | None) -> bool:
+        """Whether a round's loss ended as no number, or far above `level`, that before it.
+
+        Where that is not known (None) its first steps tell, or, as those may diverge already, its
+        first batch, which might be half as hard as the others.
+        """
+        if level is None:
+            level = min(self.mean(losses[: self.window]), 2 * losses[0])
+        return not math.isfinite(losses[-1]) or self.mean(losses[-self.window :]) > WORSE * level
+
+    def undo(self, before: list[Tensor]) -> None:
+        """The numbers as they were; what the optimizer made of the gradients since is forgotten."""
+        self._edited.restore(before)
+        self._optimizer.state.clear()
+        self.history.undone += 1
+
+    def share_right(self) -> float:
+        """Of all that is taught."""
+        return self._stop.share_right(self._edited)
+
+    @staticmethod
+    def mean(losses: list[float]) -> float:
+        return sum(losses) / len(losses)
+
+    def _tell(self) -> None:
+        last = self.history.losses[-1] if self.history.losses else None
+        self._progress("training", self.history.steps, self.history.planned, last)
 
 
 def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:

@@ -42,8 +42,8 @@ class TrainingConfig(BaseModel):
         ge=1,
         le=100,
         description="warm-up and cosine at most so often: another round follows while too few "
-        "corrections are right, so that one set of step sizes serves encoders of many kinds "
-        "(measured)",
+        "corrections are right, so that one set of step sizes serves encoders of many kinds; one "
+        "that diverges is undone, and those after it take half the step sizes (measured)",
     )
     growth: float = Field(
         2.0, ge=1, le=10, description="peak step sizes of a round over those of the one before"

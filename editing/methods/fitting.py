@@ -103,6 +103,7 @@ class Fit:
         return {
             "steps": self.history.steps,
             "stopped_early": self.history.stopped_early,
+            "undone_rounds": self.history.undone,
             "losses": list(self.history.losses),
             "parameters": self.parameters,
             "selection": self.selection.summary(),

@@ -245,3 +245,70 @@ def test_nothing_is_asked_after_the_last_round() -> None:
         progress=lambda phase, step, *_: told.append(step) if phase == "training" else None,
     )
     assert told == list(range(20))
+
+
+RECKLESS = {
+    "epochs": 10, "batch_size": 2, "learning_rate": 1.0, "fc1_learning_rate": 1.0,
+    "guard_weight": 100, "stop_margin": 100, "growth": 3, "warmup_fraction": 0.2, "rounds": 8,
+}  # fmt: skip
+
+
+def test_a_round_that_diverges_is_undone_and_half_the_step_sizes_follow(
+    taken: list[dict[float, float]],
+) -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3], guard=8)
+    fitted = fit(encoder, task, quick_config(**RECKLESS), seed=0)
+    undone = fitted.history.undone
+    assert undone >= 1
+    tops = [
+        max(step[1.0] for step in taken[start : start + 20]) for start in range(0, len(taken), 20)
+    ]
+    assert tops == [0.5 ** min(number, undone) for number in range(len(tops))]
+    assert fitted.summary["undone_rounds"] == undone
+    assert fitted.history.losses[-1] < fitted.history.losses[0]
+    edited = encoder.merged_deltas(fitted.deltas, label="edited").embed_images(task.pixels)
+    assert (edited @ task.text_features.T).argmax(1).tolist() == task.targets.tolist()
+
+
+def test_rounds_that_all_diverge_leave_the_encoder_as_it_was() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3], guard=8)
+    fitted = fit(encoder, task, quick_config(**{**RECKLESS, "rounds": 2}), seed=0)
+    assert fitted.history.undone == 2
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    assert torch.equal(edited.embed_images(task.pixels), encoder.embed_images(task.pixels))
+
+
+def test_one_round_alone_is_never_undone() -> None:
+    encoder, task = tiny_encoder(), edit_task([0, 1, 2, 3], guard=8)
+    fitted = fit(encoder, task, quick_config(**{**RECKLESS, "rounds": 1}), seed=0)
+    assert fitted.history.undone == 0
+    assert fitted.history.losses[-1] > 2 * fitted.history.losses[0]
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    assert state_bytes(edited.model) != state_bytes(encoder.model)
+
+
+def poisoned_task() -> EditTask:
+    """The last photo's own label has no features, and no other photo reads it."""
+    task = edit_task([0, 1, 2, 3])
+    task.text_features[3] = torch.nan
+    task.allowed[:3, 3] = False
+    return task
+
+
+def test_a_loss_that_becomes_no_number_undoes_its_round() -> None:
+    """Whatever is poisoned in it: the second round begins where the first did."""
+    encoder = tiny_encoder()
+    config = quick_config(epochs=2, batch_size=1, rounds=2)
+    fitted = fit(encoder, poisoned_task(), config, seed=5)
+    assert [math.isfinite(loss) for loss in fitted.history.losses] == [True, False, True, False]
+    assert fitted.history.undone == 2
+    edited = encoder.merged_deltas(fitted.deltas, label="edited")
+    assert state_bytes(edited.model) == state_bytes(encoder.model)
+
+
+def test_a_round_that_begins_with_no_number_ends_the_edit() -> None:
+    """No step size mends that."""
+    config = quick_config(epochs=2, batch_size=1, rounds=2)
+    with pytest.raises(LossDiverged) as caught:
+        fit(tiny_encoder(), poisoned_task(), config, seed=4)
+    assert caught.value.step == 2
