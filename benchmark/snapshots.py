@@ -37,6 +37,7 @@ from encoder.clip import Encoder, Link, load_encoder
 from encoder.deltas import Delta, LowRank, Sparse
 from encoder.snapshot import Snapshot
 
+PAPER = LorsuConfig.model_validate(LorsuConfig.PAPER)
 LENGTHS = (10, 100, 1_000, 10_000)
 ABOVE = 6
 CHAINS_UP_TO = 1_000
@@ -47,8 +48,8 @@ SECONDS_A_WAY = 20.0
 
 
 def synthetic_deltas(base: Encoder, *, seed: int) -> dict[str, Delta]:
-    """What a LoRSU edit with default settings moves, numbers aside."""
-    config, draw = LorsuConfig(), torch.Generator().manual_seed(seed)
+    """What a LoRSU edit with the paper's budgets moves, numbers aside."""
+    config, draw = PAPER, torch.Generator().manual_seed(seed)
     weights = dict(base.model.named_parameters())
     names = [name for block in base.tower.blocks for name in (*block.attention, *block.fc1)]
     gradients = {name: torch.randn(weights[name].shape, generator=draw) for name in names}
@@ -68,7 +69,7 @@ def adapter_on(beneath: Encoder, deltas: dict[str, Delta], *, version: int) -> A
     """The adapter of a version that was fitted on top of the one before."""
     origin = Provenance(
         method="lorsu",
-        config=LorsuConfig().model_dump(mode="json"),
+        config=PAPER.model_dump(mode="json"),
         seed=version,
         parent=version - 1,
         stacked_on=beneath.chain,

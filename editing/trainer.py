@@ -55,6 +55,8 @@ def train(
     for number in range(config.rounds):
         before = edited.snapshot() if config.rounds > 1 else None
         losses = rounds.take(size)
+        if not losses:
+            break  # a further round would have no steps either
         if before is not None and rounds.diverged(losses, level):
             rounds.undo(before)
             size, growth = size / 2, 1.0

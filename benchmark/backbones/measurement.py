@@ -26,7 +26,7 @@ from benchmark.backbones.counting import paper_numbers
 from benchmark.backbones.models import build_backbone, tower_weights
 from benchmark.backbones.phases import Phases
 from editing.fewshot import EditTask
-from editing.methods import Fit, MethodConfig, fit
+from editing.methods import Fit, LorsuConfig, MethodConfig, fit
 from editing.methods.fitting import Start
 from editing.parametrize import Parametrisation
 from editing.selection import Selection
@@ -68,7 +68,8 @@ class Plan:
             "guard_images": 0,
             "precision": self.precision,
         }
-        return methods.parse(self.method, values)
+        own = LorsuConfig.PAPER if self.method == "lorsu" else {}
+        return methods.parse(self.method, {**values, **own})
 
     def facts(self) -> dict[str, Any]:
         """Everything that the numbers depend on but the code: JSON-able."""

@@ -21,7 +21,7 @@ from benchmark.head_choice.material import Material
 from benchmark.methods import parse
 from benchmark.record import write_json
 from editing.control import ControlSet
-from editing.methods import MethodConfig, fit
+from editing.methods import LorsuConfig, MethodConfig, fit
 from encoder.clip import Encoder
 from encoder.deltas import LowRank
 
@@ -67,8 +67,13 @@ class Trial:
 
     def config(self) -> MethodConfig:
         if self.guarded:
-            return parse(self.choice, {})
-        changes = {"min_steps": self.steps, "learning_rate": self.rate, **PARTS[self.part]}
+            return parse(self.choice, LorsuConfig.PAPER)
+        changes = {
+            **LorsuConfig.PAPER,
+            "min_steps": self.steps,
+            "learning_rate": self.rate,
+            **PARTS[self.part],
+        }
         return parse(self.choice, {**EQUAL, **changes})
 
 

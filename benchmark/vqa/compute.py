@@ -29,7 +29,7 @@ from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 
 RANK = 32  # v1's, of LoRA and LoRSU
-HEADS = 2  # v1's, of LoRSU
+HEADS = 2  # the paper's, of LoRSU
 LORSU_FRACTION, SPU_FRACTION = 0.05, 0.10  # of each fc1
 _DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TEXT_TOKENS = 64  # of a question with its options, and the answer

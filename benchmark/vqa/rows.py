@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from editing.methods import MethodConfig, parse_config
+from editing.methods import LorsuConfig, MethodConfig, parse_config
 
 Protocol = Literal["none", "continual", "refit"]
 Objective = Literal["caption", "likelihood"]
@@ -36,7 +36,11 @@ REFIT: Mapping[str, Any] = {
     "max_images": 1000,
 }
 _STEP_SIZES = ("learning_rate", "fc1_learning_rate")
-LORSU_RATES: Mapping[str, Any] = {"learning_rate": 1e-3, "fc1_learning_rate": 1e-3}
+LORSU: Mapping[str, Any] = {
+    **LorsuConfig.PAPER,
+    "learning_rate": 1e-3,
+    "fc1_learning_rate": 1e-3,
+}
 
 
 def rate(size: float) -> dict[str, float]:
@@ -72,7 +76,7 @@ class Row:
 ZERO_SHOT = Row("zero-shot", "Zr-shot", None, "none", {})
 ROWS: tuple[Row, ...] = (
     ZERO_SHOT,
-    Row("lorsu", "LoRSU", "lorsu", "continual", {**CONTINUAL, **LORSU_RATES}),
+    Row("lorsu", "LoRSU", "lorsu", "continual", {**CONTINUAL, **LORSU}),
     Row("full-finetune", "F-FT", "full_finetune", "continual", {**CONTINUAL, **rate(1e-4)}),
     Row("lora", "LoRA", "lora", "continual", {**CONTINUAL, **rate(1e-3)}),
     Row("spu", "SPU", "spu", "continual", {**CONTINUAL, **rate(1e-4), "fc1_learning_rate": 1e-3}),
@@ -82,7 +86,7 @@ ROWS: tuple[Row, ...] = (
         "LoRSU, by the answer's likelihood",
         "lorsu",
         "continual",
-        {**ANSWERS, **LORSU_RATES},
+        {**ANSWERS, **LORSU},
         "likelihood",
     ),
     Row(
@@ -90,7 +94,7 @@ ROWS: tuple[Row, ...] = (
         "LoRSU, likelihood, refit with replay and guard",
         "lorsu",
         "refit",
-        {**REFIT, **LORSU_RATES},
+        {**REFIT, **LORSU},
         "likelihood",
     ),
     Row(
@@ -106,7 +110,7 @@ ROWS: tuple[Row, ...] = (
         "LoRSU, caption, refit with replay and guard",
         "lorsu",
         "refit",
-        {**REFIT, **LORSU_RATES, "batch_size": 8},  # as many photos a step as questions
+        {**REFIT, **LORSU, "batch_size": 8},  # as many photos a step as questions
     ),
     Row(
         "decoder-lora",

@@ -8,7 +8,8 @@ output projection, and the biases of fc1 and of all heads.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,14 +22,19 @@ from editing.selection import Selection, select
 class LorsuConfig(MethodConfig):
     """LoRSU's numbers; see `TrainingConfig` for the sources' names."""
 
+    PAPER: ClassVar[Mapping[str, float]] = {"heads": 2, "fc1_fraction": 0.05}
+    """v1's budgets, where ours differ."""
+
     mode: Literal["strict", "code-parity"] = Field(
         "strict", description="move what the paper states, or also what only the code trains"
     )
     rank: int = Field(32, ge=1, le=4096, description="of each low-rank pair (v1: 32, code: 64)")
     alpha: float = Field(32, gt=0, le=1e6, description="low-rank scale is alpha / rank (code: 64)")
-    heads: int = Field(2, ge=1, le=1024, description="selected heads in each block (v1: 2)")
+    heads: int = Field(
+        3, ge=1, le=1024, description="selected heads in each block (measured; v1: 2)"
+    )
     fc1_fraction: float = Field(
-        0.05, gt=0, le=1, description="of each fc1 weight that may move (v1: 0.05, code: 0.10)"
+        0.1, gt=0, le=1, description="of each fc1 weight that may move (code: 0.10, v1: 0.05)"
     )
     fc1_learning_rate: float = Field(
         1e-3, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
@@ -42,7 +48,7 @@ class LorsuConfig(MethodConfig):
         The stretch is RandomResizedCrop's own; by how much it jitters is not known.
         """
         return cls(
-            mode="code-parity", rank=64, alpha=64, fc1_fraction=0.1, batch_size=16,
+            mode="code-parity", rank=64, alpha=64, heads=2, fc1_fraction=0.1, batch_size=16,
             epochs=5, learning_rate=1e-5, fc1_learning_rate=1e-5,
             rounds=1, growth=1, min_steps=0, small_job_rate=1, stop_margin=100,
             guard_weight=0, guard_images=0,
