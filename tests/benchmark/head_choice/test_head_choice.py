@@ -14,7 +14,7 @@ from benchmark.head_choice import __main__ as command
 from benchmark.head_choice.material import MATERIALS, digits, signs
 from benchmark.head_choice.table import markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, SERVICE, Result, Trial
-from editing.methods import parse_config
+from editing.methods import LorsuConfig, parse_config
 from encoder.clip import Encoder, load_encoder
 from tests.support.tiny_lab import tiny_lab
 
@@ -79,8 +79,8 @@ def test_all_choices_cost_the_same() -> None:
 def test_the_last_part_is_what_the_service_does(lab: Path, base: Encoder) -> None:
     trials = [Trial("signs", SERVICE, choice, 0, 2, steps, 0.01) for choice in CHOICES
               for steps in (1, 40)]  # fmt: skip
-    defaults = parse_config("lorsu", {}).model_dump()
-    assert all(each.config().model_dump() == defaults for each in trials)
+    paper = parse_config("lorsu", LorsuConfig.PAPER).model_dump()
+    assert all(each.config().model_dump() == paper for each in trials)
     material = signs(base, lab)
     guarded = material.corrections(2, 0, guarded=True)
     assert guarded.guard_features is not None
