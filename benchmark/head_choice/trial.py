@@ -32,8 +32,8 @@ CHOICES: Mapping[str, str] = {
     "all_heads": "all eight, lower rank",
 }
 SERVICE = "as the service does"
-"""A part with the service's own settings, whatever `steps` and `rate` say, but the paper's budgets: two
-heads a block and a twentieth of fc1."""
+"""A part with the service's own settings, whatever `steps` and `rate` say, but the paper's budgets:
+two heads a block and a twentieth of fc1."""
 PARTS: Mapping[str, Mapping[str, object]] = {
     # A fraction so small that each fc1 weight moves in one entry.
     "heads alone": {"fc1_fraction": 1e-9},
