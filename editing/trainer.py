@@ -44,8 +44,8 @@ def train(
     """Move `edited`'s numbers, round after round until all that is taught is right.
 
     Step sizes grow from round to round. But a round that diverges is undone, and those after it
-    take half its step sizes and grow no more; a single round is never undone. For that a copy of all
-    trained numbers is kept while a round runs.
+    take half its step sizes and grow no more; a single round is never undone. For that a copy of
+    all trained numbers is kept while a round runs.
 
     Raises LossDiverged (the first loss of a round is no number, or any of a single round),
     VanishingGradient, what progress raises.
