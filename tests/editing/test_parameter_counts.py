@@ -138,10 +138,16 @@ def test_the_papers_lorsu_on_the_giant_tower(giant: Encoder) -> None:
 
 
 def test_ours_has_numbers_for_the_rows_of_the_selected_heads_only(large: Encoder) -> None:
-    counts = trained_numbers(large, LorsuConfig())
+    counts = trained_numbers(large, LorsuConfig.model_validate(LorsuConfig.PAPER))
     rows, inputs, rank = 2 * 64 * 3, 1024, 32
     assert counts == {REST: 24 * rank * (rows + inputs), FC1: 5_033_160, PROJECTION: 0}
     assert sum(counts.values()) == 6_114_504
+
+
+def test_our_default_moves_three_heads_a_block_and_a_tenth_of_fc1(large: Encoder) -> None:
+    counts = trained_numbers(large, LorsuConfig())
+    rows, inputs, rank = 3 * 64 * 3, 1024, 32
+    assert counts == {REST: 24 * rank * (rows + inputs), FC1: 10_066_320, PROJECTION: 0}
 
 
 def test_full_finetuning_trains_the_whole_tower(large: Encoder, giant: Encoder) -> None:
