@@ -47,8 +47,11 @@ class EarlyStop:
         return bool((self._margins(edited) >= self._margin).all())
 
     def share_right(self, edited: Parametrisation) -> float:
-        """Of all examples as they are, without augmentation: how many lead, by any margin."""
-        return (self._margins(edited) > 0).float().mean().item()
+        """Of examples as they are, without augmentation: how many lead, by any margin. The smaller
+        share, of all or of the new ones: a job is refused for these, however many others it has."""
+        right = self._margins(edited) > 0
+        new = right[torch.cat([lesson.new for lesson in self._lessons])]
+        return min(part.float().mean().item() for part in (right, new) if part.numel())
 
     def _margins(self, edited: Parametrisation) -> Tensor:
         """fp32, of every example of every lesson."""

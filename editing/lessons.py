@@ -33,10 +33,20 @@ class Lesson(ABC):
 
     name: str  # of its loss
 
-    def __init__(self, pixels: Tensor, *, kinds: Tensor, batch_size: int, weight: float) -> None:
-        """pixels uint8 [N, 3, S, S]; kinds long [N], drawn equally often; `weight` of the loss."""
+    def __init__(
+        self,
+        pixels: Tensor,
+        *,
+        kinds: Tensor,
+        batch_size: int,
+        weight: float,
+        new: Tensor | None = None,
+    ) -> None:
+        """pixels uint8 [N, 3, S, S]; kinds long [N], drawn equally often; `weight` of the loss; new
+        bool [N], those that the job is about (None: all)."""
         self.pixels = pixels
         self.kinds = kinds
+        self.new = torch.ones(kinds.numel(), dtype=torch.bool) if new is None else new
         self.batch_size = batch_size
         self.weight = weight
 
@@ -69,7 +79,13 @@ class LabelLesson(Lesson):
 
     def __init__(self, encoder: Encoder, towers: Towers, task: EditTask, config: TrainingConfig):
         """Raises VanishingGradient where nothing can be learnt, and as `Towers.label_texts`."""
-        super().__init__(task.pixels, kinds=task.targets, batch_size=config.batch_size, weight=1.0)
+        super().__init__(
+            task.pixels,
+            kinds=task.targets,
+            batch_size=config.batch_size,
+            weight=1.0,
+            new=task.new.cpu(),
+        )
         self._objective = Objective(encoder, task, config)
         self.name = self._objective.name
         self._vision = towers.vision

@@ -52,7 +52,8 @@ class TrainingConfig(BaseModel):
         0.98,
         ge=0,
         le=1,
-        description="share of right corrections that makes a further round needless",
+        description="share of right corrections that makes a further round needless, of all and of "
+        "the new ones",
     )
     batch_size: int = Field(
         16, ge=1, le=4096, description="corrections a step (code: 16; v1: 8 few-shot)"

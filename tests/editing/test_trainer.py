@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from editing.methods import Fit, LorsuConfig, fit
 from editing.trainer import Pace, rate_factor
 from encoder.clip import Encoder
 from encoder.deltas import Sparse
-from tests.support.edit_task import edit_task, quick_config
+from tests.support.edit_task import LABELS, edit_task, quick_config
 from tests.support.tiny_encoder import random_pixels, state_bytes, tiny_encoder
 
 
@@ -135,6 +136,20 @@ def test_another_round_follows_while_corrections_are_wrong() -> None:
         for rounds in (1, 3)
     ]
     assert steps == [2, 6]
+
+
+@pytest.mark.parametrize(("new", "rounds"), [([0, 1, 2], 1), ([3], 3), ([2, 3], 3), ([], 1)])
+def test_another_round_follows_while_new_corrections_are_wrong(new: list[int], rounds: int) -> None:
+    """Three of four photos are right from the start, and nothing is learnt."""
+    encoder = tiny_encoder()
+    plain = edit_task([0, 0, 0, 0])
+    seen = (encoder.embed_images(plain.pixels) @ plain.text_features.T).argmax(1)
+    wrong = (seen[3:] + 1) % LABELS
+    task = replace(plain, targets=torch.cat([seen[:3], wrong]), new=torch.zeros(4).bool())
+    task.new[new] = True
+    idle = {"learning_rate": 1e-9, "fc1_learning_rate": 1e-9, "epochs": 2, "enough_right": 0.75}
+    history = fit(encoder, task, quick_config(rounds=3, **idle), seed=0).history
+    assert history.steps == 2 * rounds
 
 
 def test_no_round_follows_once_enough_corrections_are_right() -> None:
