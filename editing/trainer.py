@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from editing.course import Course
 from editing.early_stop import EarlyStop
@@ -52,17 +51,10 @@ def train(
     """
     rounds = _Rounds(edited, course, config, progress)
     size, growth = 1.0, config.growth
-    level: float | None = None  # loss of the numbers before a round, where it is known
-    for number in range(config.rounds):
-        before = edited.snapshot() if config.rounds > 1 else None
-        losses = rounds.take(size)
-        if not losses:
-            break  # a further round would have no steps either
-        if before is not None and rounds.diverged(losses, level):
-            rounds.undo(before)
+    for number in range(config.rounds if rounds.steps else 0):
+        if not rounds.take(size):
             size, growth = size / 2, 1.0
             continue
-        level = rounds.mean(losses[-rounds.window :])
         last = number + 1 == config.rounds  # then nothing depends on what was learnt
         if last or rounds.share_right() >= config.enough_right:
             break
@@ -71,7 +63,7 @@ def train(
 
 
 class _Rounds:
-    """Takes rounds of steps, one after another, and can take one back."""
+    """Takes rounds of `steps` steps, one after another, and takes back those that diverge."""
 
     def __init__(
         self,
@@ -89,20 +81,37 @@ class _Rounds:
             [{"params": tensors, "lr": rate, "peak": rate} for tensors, rate in edited.groups()]
         )
         lessons = course.lessons
-        self._steps = config.steps_for(*lessons.sizes)
+        self.steps = config.steps_for(*lessons.sizes)
         self._stop = EarlyStop(lessons.all, config, self._tell)
-        self.window = max(1, min(self._stop.steps_a_pass, self._steps // 4))
-        """Steps whose mean loss stands for that of the numbers: all examples, if it can be."""
+        # Steps whose mean loss stands for that of the numbers: all examples, if it can be.
+        self._window = max(1, min(self._stop.steps_a_pass, self.steps // 4))
+        self._level: float | None = None  # loss of the numbers before a round, once it is known
 
-    def take(self, size: float) -> list[float]:
-        """The losses of a round with `size` times the peak step sizes; not finite: the last alone.
+    def take(self, size: float) -> bool:
+        """A round with `size` times the peak step sizes; False: it diverged, and is undone.
 
         Raises LossDiverged, VanishingGradient, what progress raises.
         """
-        pace = Pace(self._steps, self._config)
+        before = self._edited.snapshot() if self._config.rounds > 1 else None
+        losses = self._losses(size)
+        if before is not None and self._diverged(losses):
+            self._edited.restore(before)
+            self._optimizer.state.clear()  # what it made of gradients that no longer count
+            self.history.undone += 1
+            return False
+        self._level = _mean(losses[-self._window :])
+        return True
+
+    def share_right(self) -> float:
+        """Of all that is taught, or of what is new in it, whichever is smaller."""
+        return self._stop.share_right(self._edited)
+
+    def _losses(self, size: float) -> list[float]:
+        """Of the steps of a round; if one is not finite it is the last."""
+        pace = Pace(self.steps, self._config)
         history, first = self.history, self.history.steps
-        history.planned = first + self._steps
-        for step in range(self._steps):
+        history.planned = first + self.steps
+        for step in range(self.steps):
             self._tell()
             loss = self._course.loss(self._edited.trained_weights(), self._stop.note)
             history.losses.append(loss.item())
@@ -119,37 +128,28 @@ class _Rounds:
             if pace.landed is None and self._stop.reached(self._edited):
                 pace.landed = step
             if step + 1 >= pace.end:
-                history.stopped_early = step + 1 < self._steps
+                history.stopped_early = step + 1 < self.steps
                 break
         return history.losses[first:]
 
-    def diverged(self, losses: list[float], level: float | None) -> bool:
-        """Whether a round's loss ended as no number, or far above `level`, that before it.
+    def _diverged(self, losses: list[float]) -> bool:
+        """Whether a round's loss ended as no number, or far above what it was before.
 
-        Where that is not known (None) its first steps tell, or, as those may diverge already, its
-        first batch, which might be half as hard as the others.
+        Before the first round its first steps tell, or, as those may diverge already, its first
+        batch, which might be half as hard as the others.
         """
+        level = self._level
         if level is None:
-            level = min(self.mean(losses[: self.window]), 2 * losses[0])
-        return not math.isfinite(losses[-1]) or self.mean(losses[-self.window :]) > WORSE * level
-
-    def undo(self, before: list[Tensor]) -> None:
-        """The numbers as they were; what the optimizer made of the gradients since is forgotten."""
-        self._edited.restore(before)
-        self._optimizer.state.clear()
-        self.history.undone += 1
-
-    def share_right(self) -> float:
-        """Of all that is taught."""
-        return self._stop.share_right(self._edited)
-
-    @staticmethod
-    def mean(losses: list[float]) -> float:
-        return sum(losses) / len(losses)
+            level = min(_mean(losses[: self._window]), 2 * losses[0])
+        return not math.isfinite(losses[-1]) or _mean(losses[-self._window :]) > WORSE * level
 
     def _tell(self) -> None:
         last = self.history.losses[-1] if self.history.losses else None
         self._progress("training", self.history.steps, self.history.planned, last)
+
+
+def _mean(losses: list[float]) -> float:
+    return sum(losses) / len(losses)
 
 
 def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from editing.methods import LorsuConfig
 from editing.selection import entry_budget
 from encoder.clip import Encoder, load_encoder
 from encoder.tower import Tower, view_tower
@@ -29,8 +30,8 @@ from encoder.vlm.load import load_vlm
 from encoder.vlm.model import VisionLanguageModel
 
 RANK = 32  # v1's, of LoRA and LoRSU
-HEADS = 2  # the paper's, of LoRSU
-LORSU_FRACTION, SPU_FRACTION = 0.05, 0.10  # of each fc1
+HEADS = int(LorsuConfig.PAPER["heads"])
+LORSU_FRACTION, SPU_FRACTION = LorsuConfig.PAPER["fc1_fraction"], 0.10  # of each fc1
 _DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TEXT_TOKENS = 64  # of a question with its options, and the answer
 VICUNA_7B: Mapping[str, Any] = {

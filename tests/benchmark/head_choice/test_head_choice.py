@@ -76,7 +76,7 @@ def test_all_choices_cost_the_same() -> None:
     assert {config.guard_weight for config in configs} == {0}
 
 
-def test_the_last_part_is_what_the_service_does(lab: Path, base: Encoder) -> None:
+def test_the_last_part_is_the_service_at_the_papers_budgets(lab: Path, base: Encoder) -> None:
     trials = [Trial("signs", SERVICE, choice, 0, 2, steps, 0.01) for choice in CHOICES
               for steps in (1, 40)]  # fmt: skip
     paper = parse_config("lorsu", LorsuConfig.PAPER).model_dump()
