@@ -189,7 +189,7 @@ class Story:
         table.add_row("seconds from correction to live", "", f"{told.seconds_to_live:.1f}")
         share = 100 * told.adapter_bytes / told.encoder_bytes
         table.add_row(
-            "adapter against encoder",
+            "adapter's file against encoder in memory",
             f"{told.encoder_bytes / 1e6:.1f} MB",
             f"{told.adapter_bytes / 1e6:.2f} MB ({share:.1f} %)",
         )
