@@ -201,6 +201,7 @@ def edit_once(
         "fitted_on": len(new.targets) + len(replayed.targets),
         "stacked": replay.stacked,
         "steps": edit.history.steps,
+        "undone_rounds": edit.history.undone,
     }
     return candidate(strength), facts | report.to_json()
 

@@ -36,6 +36,7 @@ class AnswerLesson(Lesson):
             kinds=torch.tensor([kinds[right] for right in task.right]),
             batch_size=config.answer_batch_size,
             weight=config.answer_weight,
+            new=task.new,
         )
         self.vision = vision
         self.task = task

@@ -23,6 +23,7 @@ class AnswerTask:
     questions  N
     right      N answers
     wrong      for each question, answers that the right one must lead; none is allowed
+    new        bool [N], True for those that the job is about, False for earlier ones; None: all
     """
 
     vlm: VisionLanguageModel
@@ -30,6 +31,7 @@ class AnswerTask:
     questions: tuple[str, ...]
     right: tuple[str, ...]
     wrong: tuple[tuple[str, ...], ...]
+    new: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidTask."""
@@ -41,6 +43,8 @@ class AnswerTask:
             raise InvalidTask(f"images of {count} questions are uint8 of side {side}, not {found}")
         if len(self.right) != count or len(self.wrong) != count:
             raise InvalidTask(f"{len(self.right)} answers for {count} questions")
+        if self.new is not None and self.new.shape != (count,):
+            raise InvalidTask(f"{tuple(self.new.shape)} marks of new ones for {count} questions")
         for right, wrong in zip(self.right, self.wrong, strict=True):
             if not all(each.strip() for each in (right, *wrong)):
                 raise InvalidTask("an answer is empty")

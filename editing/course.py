@@ -87,6 +87,14 @@ class Course:
             loss = loss + answers.weight * outcome.loss
         return loss
 
+    def guard(self, weights: Mapping[str, Tensor]) -> float:
+        """The guard's part of the loss, always of the same images; 0 where there is no guard."""
+        positions, pixels = self._guard.sample()
+        if not len(positions):
+            return 0.0
+        with torch.no_grad():
+            return self._guard.loss(self._vision(pixels, weights), positions).item()
+
     def _features_loss(self, weights: Mapping[str, Tensor], note: Note) -> Tensor:
         """Of labels and guard: features of both in one forward."""
         labels = self.lessons.labels

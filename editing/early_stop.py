@@ -1,11 +1,13 @@
-"""When training has done enough: every example is right with a margin."""
+"""How far training has come, and when it has done enough: every example is right with a margin."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from editing.lessons import Lesson
@@ -14,6 +16,19 @@ from editing.training_config import TrainingConfig
 
 ALMOST_ALL = 0.9
 """Share of examples seen right with margin in training before all are looked at again."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of all that is taught, its examples as they are, without augmentation.
+
+    surprise    mean of -log p, p of the right one against its strongest rival alone, nats
+    right       share that leads, by any margin; of all or of the new ones, whichever is smaller: a
+                job is refused for these, however many others it has
+    """
+
+    surprise: float
+    right: float
 
 
 class EarlyStop:
@@ -46,12 +61,14 @@ class EarlyStop:
             return False
         return bool((self._margins(edited) >= self._margin).all())
 
-    def share_right(self, edited: Parametrisation) -> float:
-        """Of examples as they are, without augmentation: how many lead, by any margin. The smaller
-        share, of all or of the new ones: a job is refused for these, however many others it has."""
-        right = self._margins(edited) > 0
+    def standing(self, edited: Parametrisation) -> Standing:
+        """Looks at every example. Whatever labels are compared with is as these numbers have it
+        afterwards."""
+        margins = self._margins(edited)
+        right = margins > 0
         new = right[torch.cat([lesson.new for lesson in self._lessons])]
-        return min(part.float().mean().item() for part in (right, new) if part.numel())
+        share = min(part.float().mean().item() for part in (right, new) if part.numel())
+        return Standing(F.softplus(-margins).mean().item(), share)
 
     def _margins(self, edited: Parametrisation) -> Tensor:
         """fp32, of every example of every lesson."""

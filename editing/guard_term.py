@@ -10,6 +10,9 @@ from editing.fewshot import Deck, EditTask
 from editing.training_config import TrainingConfig
 from encoder.clip import Encoder
 
+SAMPLE = 32
+"""Images that tell how far an edit has gone."""
+
 
 class GuardTerm:
     """Keeps the features of guard images where the frozen encoder has them; nothing without any."""
@@ -34,6 +37,12 @@ class GuardTerm:
         """Positions long [b] and their pixels uint8 [b, 3, S, S]; b = 0 when there is no guard."""
         count = self._size if self._active else 0
         positions = torch.tensor([self._deck.deal() for _ in range(count)], dtype=torch.long)
+        return positions, self._pixels[positions]
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Always the same, evenly spaced: as `draw`, b = SAMPLE at most."""
+        count = self._pixels.shape[0]
+        positions = torch.arange(0, count, max(1, -(-count // SAMPLE)))
         return positions, self._pixels[positions]
 
     def loss(self, features: Tensor, positions: Tensor) -> Tensor:

@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 import torch
 
 from editing.course import Course
-from editing.early_stop import EarlyStop
+from editing.early_stop import EarlyStop, Standing
 from editing.errors import LossDiverged
 from editing.parametrize import Parametrisation
 from editing.progress import Progress
 from editing.training_config import TrainingConfig
 
-WORSE = 1.5
-"""A round that ends with so many times the loss before it has diverged. Augmentation alone turns a
-loss that stays by far less; where the guard term holds features, divergence is tenfold."""
+WORSE = 1.25
+"""A round that leaves so many times the surprise before it has diverged."""
+SURE = 0.1
+"""Below such a surprise, in nats, no change of it counts: the right answers have nine tenths."""
+FAR = 10.0
+"""One that leaves the guard term above this has diverged, whatever it taught: good edits leave 0.2
+to 1.5, a tower whose features are gone several times the guard's weight."""
 
 
 @dataclass
@@ -43,8 +47,8 @@ def train(
     """Move `edited`'s numbers, round after round until all that is taught is right.
 
     Step sizes grow from round to round. But a round that diverges is undone, and those after it
-    take half its step sizes and grow no more; a single round is never undone. For that a copy of
-    all trained numbers is kept while a round runs.
+    take half its step sizes and grow no more; a single round is never undone. For that every
+    example is looked at between rounds, and a copy of all trained numbers is kept while one runs.
 
     Raises LossDiverged (the first loss of a round is no number, or any of a single round),
     VanishingGradient, what progress raises.
@@ -56,7 +60,7 @@ def train(
             size, growth = size / 2, 1.0
             continue
         last = number + 1 == config.rounds  # then nothing depends on what was learnt
-        if last or rounds.share_right() >= config.enough_right:
+        if last or rounds.standing.right >= config.enough_right:
             break
         size *= growth
     return rounds.history
@@ -83,34 +87,39 @@ class _Rounds:
         lessons = course.lessons
         self.steps = config.steps_for(*lessons.sizes)
         self._stop = EarlyStop(lessons.all, config, self._tell)
-        # Steps whose mean loss stands for that of the numbers: all examples, if it can be.
-        self._window = max(1, min(self._stop.steps_a_pass, self.steps // 4))
-        self._level: float | None = None  # loss of the numbers before a round, once it is known
+        self._standing: Standing | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """Of the numbers as they are between rounds."""
+        if self._standing is None:
+            self._standing = self._stop.standing(self._edited)
+        return self._standing
 
     def take(self, size: float) -> bool:
         """A round with `size` times the peak step sizes; False: it diverged, and is undone.
 
         Raises LossDiverged, VanishingGradient, what progress raises.
         """
-        before = self._edited.snapshot() if self._config.rounds > 1 else None
-        losses = self._losses(size)
-        if before is not None and self._diverged(losses):
-            self._edited.restore(before)
-            self._optimizer.state.clear()  # what it made of gradients that no longer count
-            self.history.undone += 1
-            return False
-        self._level = _mean(losses[-self._window :])
-        return True
+        self.history.planned = self.history.steps + self.steps
+        if self._config.rounds == 1:
+            self._run(size)
+            return True
+        before, numbers = self.standing, self._edited.snapshot()
+        finite = self._run(size)
+        self._standing = None
+        if finite and not self._diverged(before):
+            return True
+        self._edited.restore(numbers)
+        self._optimizer.state.clear()  # what it made of gradients that no longer count
+        self._standing = self._stop.standing(self._edited)  # labels are read anew, too
+        self.history.undone += 1
+        return False
 
-    def share_right(self) -> float:
-        """Of all that is taught, or of what is new in it, whichever is smaller."""
-        return self._stop.share_right(self._edited)
-
-    def _losses(self, size: float) -> list[float]:
-        """Of the steps of a round; if one is not finite it is the last."""
+    def _run(self, size: float) -> bool:
+        """The steps of a round; False: the loss of one is not finite, and it is the last."""
         pace = Pace(self.steps, self._config)
-        history, first = self.history, self.history.steps
-        history.planned = first + self.steps
+        history = self.history
         for step in range(self.steps):
             self._tell()
             loss = self._course.loss(self._edited.trained_weights(), self._stop.note)
@@ -118,7 +127,7 @@ class _Rounds:
             if not math.isfinite(history.losses[-1]):
                 if step == 0 or self._config.rounds == 1:
                     raise LossDiverged(history.steps - 1)
-                break
+                return False
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * size * pace.factor(step)
             self._optimizer.zero_grad()
@@ -130,26 +139,22 @@ class _Rounds:
             if step + 1 >= pace.end:
                 history.stopped_early = step + 1 < self.steps
                 break
-        return history.losses[first:]
+        return True
 
-    def _diverged(self, losses: list[float]) -> bool:
-        """Whether a round's loss ended as no number, or far above what it was before.
+    def _diverged(self, before: Standing) -> bool:
+        """Whether a round did harm where it was to help or to spare.
 
-        Before the first round its first steps tell, or, as those may diverge already, its first
-        batch, which might be half as hard as the others.
+        Judged on the same examples and guard images before and after: losses of the steps are of
+        whatever each drew, and differ where nothing moved.
         """
-        level = self._level
-        if level is None:
-            level = min(_mean(losses[: self._window]), 2 * losses[0])
-        return not math.isfinite(losses[-1]) or _mean(losses[-self._window :]) > WORSE * level
+        surprise, guard = self.standing.surprise, self._course.guard(self._edited.weights())
+        if not math.isfinite(surprise + guard):
+            return True
+        return guard > FAR or surprise > WORSE * max(before.surprise, SURE)
 
     def _tell(self) -> None:
         last = self.history.losses[-1] if self.history.losses else None
         self._progress("training", self.history.steps, self.history.planned, last)
-
-
-def _mean(losses: list[float]) -> float:
-    return sum(losses) / len(losses)
 
 
 def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:

@@ -65,8 +65,9 @@ class Asker:
         return AskedCorrections(torch.tensor(rows), questions, right)
 
 
-def answers_of(asked: AskedCorrections, rows: Container[int]) -> AnswerTask | None:
-    """What the corrections at these rows teach the model; None where no answer is among them."""
+def answers_of(asked: AskedCorrections, rows: Container[int], *, new: int) -> AnswerTask | None:
+    """What the corrections at these rows teach the model, of which the first `new` are the job's
+    own; None where no answer is among them."""
     chosen = [place for place, row in enumerate(asked.rows.tolist()) if row in rows]
     if not chosen:
         return None
@@ -77,6 +78,7 @@ def answers_of(asked: AskedCorrections, rows: Container[int]) -> AnswerTask | No
         tuple(questions.texts[place] for place in chosen),
         tuple(asked.right[place] for place in chosen),
         tuple(questions.options[place][1:] for place in chosen),
+        new=asked.rows[chosen] < new,
     )
 
 

@@ -148,7 +148,7 @@ class TrainingSetBuilder:
             for row, each in enumerate(plan.fitted)
             if each.label and not (each.question and asked and teaching.objective == "likelihood")
         ]
-        answers = None if asked is None else _answers(asked, plan.fitted, teaching)
+        answers = None if asked is None else _answers(asked, plan, teaching)
         return TrainingSet(_rows(judged, taught, answers), judged, vocabulary, asked)
 
     def _pixels(self, corrections: Sequence[Correction]) -> Tensor:
@@ -157,13 +157,12 @@ class TrainingSetBuilder:
         )
 
 
-def _answers(
-    asked: AskedCorrections, fitted: Sequence[Correction], teaching: Teaching
-) -> AnswerTask | None:
+def _answers(asked: AskedCorrections, plan: TrainingPlan, teaching: Teaching) -> AnswerTask | None:
     """All that are taught by likelihood; by captions, those that imply none."""
+    rows: Sequence[int] = range(len(plan.fitted))
     if teaching.objective == "caption":
-        return answers_of(asked, [row for row, each in enumerate(fitted) if not each.label])
-    return answers_of(asked, range(len(fitted)))
+        rows = [row for row in rows if not plan.fitted[row].label]
+    return answers_of(asked, rows, new=len(plan.new))
 
 
 def _rows(task: EditTask, rows: Sequence[int], answers: AnswerTask | None) -> EditTask:

@@ -161,6 +161,23 @@ def test_training_goes_on_while_either_is_wrong(tiny_vlm: VisionLanguageModel) -
     assert steps == [2, 6]
 
 
+@pytest.mark.parametrize(("new", "rounds"), [([0, 1, 2], 1), ([3], 3), ([2, 3], 3), ([], 1)])
+def test_training_goes_on_while_new_answers_are_wrong(
+    new: list[int], rounds: int, tiny_vlm: VisionLanguageModel
+) -> None:
+    """Three of four are right from the start, and nothing is learnt."""
+    encoder = tiny_encoder()
+    asked = answer_task(tiny_vlm, encoder, images=4)
+    right = (*(each[0] for each in asked.wrong[:3]), asked.right[3])
+    wrong = (*((each,) for each in asked.right[:3]), asked.wrong[3])
+    marks = torch.zeros(4, dtype=torch.bool)
+    marks[new] = True
+    task = answers_only(replace(asked, right=right, wrong=wrong, new=marks))
+    idle = {"learning_rate": 1e-9, "fc1_learning_rate": 1e-9, "epochs": 2, "enough_right": 0.75}
+    history = fit(encoder, task, quick_config(rounds=3, **idle), seed=0).history
+    assert history.steps == 2 * rounds
+
+
 def test_the_weights_that_matter_for_the_answers_are_chosen_too(
     tiny_vlm: VisionLanguageModel,
 ) -> None:
@@ -259,6 +276,7 @@ def test_a_task_whose_parts_do_not_fit_is_refused(tiny_vlm: VisionLanguageModel)
         ({"right": (" ",)}, "empty"),
         ({"wrong": (("",),)}, "empty"),
         ({"wrong": (("a ",),)}, "right answer .* a wrong one"),
+        ({"new": torch.ones(2, dtype=torch.bool)}, "marks of new ones for 1 question"),
         ({"pixels": pixels.float()}, "uint8"),
         ({"pixels": pixels[:, :, :10]}, "of side"),
     ):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from editing.errors import EditCancelled, LossDiverged
@@ -327,3 +328,48 @@ def test_a_round_that_begins_with_no_number_ends_the_edit() -> None:
     with pytest.raises(LossDiverged) as caught:
         fit(tiny_encoder(), poisoned_task(), config, seed=4)
     assert caught.value.step == 2
+
+
+def one_hard_photo(encoder: Encoder, easy: int, others: int) -> EditTask:
+    """It has a label that it shares with `easy` photos, all right by far, as are the `others`: each
+    may be its own label or that label's opposite, the hard one its own or what it looks like."""
+    pixels = random_pixels(easy + others + 1)
+    features = encoder.embed_images(pixels)
+    looks, own, other = features[easy], features[:easy].mean(0), features[easy + 1 :].mean(0)
+    texts = functional.normalize(torch.stack([own, looks, -own, other]), dim=1)
+    allowed = torch.zeros(len(pixels), 4, dtype=torch.bool)
+    allowed[:easy, [0, 2]] = True
+    allowed[easy, [0, 1]] = True
+    allowed[easy + 1 :, [3, 2]] = True
+    return EditTask(
+        pixels=pixels,
+        targets=torch.tensor([0] * (easy + 1) + [3] * others),
+        allowed=allowed,
+        text_features=texts,
+        new=torch.arange(len(pixels)) == easy,
+        guard_pixels=pixels[:4],
+        guard_features=functional.normalize(features[:4] + 0.02, dim=1),
+    )
+
+
+@pytest.mark.parametrize("guard", [0, 30])
+def test_a_round_that_moves_nothing_is_not_undone(guard: int) -> None:
+    """However unlike the losses of its first and last steps are: almost all is one photo's."""
+    encoder = tiny_encoder()
+    idle = {"learning_rate": 1e-9, "fc1_learning_rate": 1e-9, "rounds": 3, "guard_weight": guard}
+    config = quick_config(epochs=2, batch_size=8, **idle)
+    for seed in range(4):
+        history = fit(encoder, one_hard_photo(encoder, 30, 10), config, seed=seed).history
+        assert (history.undone, history.steps) == (0, 3 * 10)
+
+
+def test_one_hard_photo_among_many_right_ones_is_learnt() -> None:
+    encoder = tiny_encoder()
+    task = one_hard_photo(encoder, 30, 10)
+    rates = {"learning_rate": 3e-4, "fc1_learning_rate": 3e-4, "guard_weight": 0}
+    config = quick_config(epochs=8, rounds=4, batch_size=8, stop_margin=100, **rates)
+    for seed in range(3):
+        fitted = fit(encoder, task, config, seed=seed)
+        edited = encoder.merged_deltas(fitted.deltas, label="edited").embed_images(task.pixels)
+        logits = (edited @ task.text_features.T).masked_fill(~task.allowed, -math.inf)
+        assert logits.argmax(1).tolist() == task.targets.tolist()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from editing.errors import EditCancelled, InvalidTask
 from editing.fewshot import EditTask
@@ -248,3 +251,23 @@ def test_a_dense_change_of_words_reaches_the_embeddings() -> None:
     assert isinstance(words, Dense)
     used = words.values.abs().sum(dim=1) > 0
     assert 0 < int(used.sum()) < 40  # only words that stand in prompts
+
+
+def test_a_round_that_is_undone_leaves_no_text_as_it_read_it() -> None:
+    """Labels that a step does not read stay as they were last read, by weights that are gone."""
+    encoder, steps = tiny_encoder(), 0
+
+    def spoil(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            for group in optimizer.param_groups:
+                for numbers in group["params"]:
+                    numbers.data.fill_(torch.nan)
+
+    handle = register_optimizer_step_post_hook(spoil)
+    rounds = {"rounds": 2, "epochs": 4, "batch_size": 2, "text_labels": 2, "stop_margin": 100}
+    history = fitted(encoder, "lorsu", **rounds).history
+    handle.remove()
+    assert history.undone == 1
+    assert [math.isfinite(loss) for loss in history.losses] == [True] * 5 + [False] + [True] * 16
