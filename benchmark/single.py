@@ -23,16 +23,22 @@ import torch
 from benchmark.bed import Bed as Asked
 from benchmark.bed import Sheet, pixels_of
 from benchmark.datasets.lab import load_lab, load_lab_controls
+from benchmark.datasets.missing import DataSetError
 from benchmark.datasets.photos import Photo
 from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of
-from benchmark.lab import Lab, LabMissing
+from benchmark.lab import Lab
 from benchmark.loop import say
 from benchmark.metrics import flips, percent
-from benchmark.record import DirtyTree, check_out, libraries, write_json
+from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
 from editing.errors import EditError
 from editing.methods import MethodConfig, parse_config
+from encoder.errors import EncoderError
 
 CLASSMATES = 40  # photos at most
+
+
+class NothingWrong(Exception):
+    """There is no photo to correct."""
 
 
 def wrong_ones(asked: Asked, count: int, *, seed: int) -> list[Photo]:
@@ -51,7 +57,8 @@ def wrong_ones(asked: Asked, count: int, *, seed: int) -> list[Photo]:
 def correct(
     bed: Bed, asked: Asked, photo: Photo, config: MethodConfig, *, seed: int
 ) -> dict[str, Any]:
-    """One job about one photo; percentages before and after. Raises EditError."""
+    """One job about one photo; percentages before and after. `unseen_flips` are of the photos that
+    trained no guard, where some of a set did. Raises EditError."""
     signs = Signs(pixels_of(asked.base, [photo]), torch.tensor([photo.label]))
     none = signs.at([])
     candidate, report = edit_once(bed, config, asked.base, signs, none, seed)
@@ -59,6 +66,7 @@ def correct(
     sheets = [mates, *asked.controls.values()]
     before = {**asked.before, **asked.ask(asked.base, [mates])}
     after = asked.ask(candidate, sheets)
+    unseen = {each["name"]: each["unseen"]["flips"] for each in report["controls"]}
     return {
         "photo": photo.name,
         "label": asked.data.labels[photo.label],
@@ -75,15 +83,16 @@ def correct(
                 - percent(before[each.name] == each.targets),
                 "flips": flips(before[each.name], after[each.name]),
             }
+            | ({"unseen_flips": unseen[each.name]} if each.name in unseen else {})
             for each in sheets[1:]
         },
     }
 
 
 def summary(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Shares and means over all corrections. Raises ValueError without any."""
+    """Shares and means over all corrections. Raises NothingWrong without any."""
     if not told:
-        raise ValueError("nothing was corrected")
+        raise NothingWrong("nothing was corrected: no photo that the base gets wrong")
     gains = [each["classmates_after"] - each["classmates_before"] for each in told]
     return {
         "corrections": len(told),
@@ -94,7 +103,8 @@ def summary(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "controls": {
             name: {
                 what: round(statistics.mean(each["controls"][name][what] for each in told), 2)
-                for what in ("change", "flips")
+                for what in ("change", "flips", "unseen_flips")
+                if what in told[0]["controls"][name]
             }
             | {"most_flips": round(max(each["controls"][name]["flips"] for each in told), 2)}
             for name in told[0]["controls"]
@@ -138,25 +148,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "base": bed.base.digest,
             "photos": [photo.name for photo in photos],
         }
-        told = _kept(path, facts)
+        # A file of other code is begun anew: its commit is to be that of all its corrections.
+        head = {"commit": commit, "code": code_digest(), "libraries": libraries(), "facts": facts}
+        told = _kept(path, head)
         for photo in photos[len(told) :]:
             told.append(correct(bed, asked, photo, config, seed=options.seed))
             say(_line(told[-1]))
-            whole = {"commit": commit, "libraries": libraries(), "facts": facts}
-            write_json(path, {**whole, "summary": summary(told), "corrections": told})
+            write_json(path, {**head, "summary": summary(told), "corrections": told})
         say(json.dumps(summary(told)))
-    except (DirtyTree, EditError, LabMissing, ValueError) as problem:
+    except (
+        DataSetError,
+        DirtyTree,
+        EditError,
+        EncoderError,
+        NothingWrong,
+        json.JSONDecodeError,
+    ) as problem:
         print(f"stopped: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def _kept(path: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a run of the same facts has done already."""
+def _kept(path: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a run of the same facts has done already, by the same code and libraries."""
     if not path.exists():
         return []
     told = json.loads(path.read_text("utf-8"))
-    return list(told["corrections"]) if told["facts"] == facts else []
+    same = all(told.get(name) == head[name] for name in ("code", "facts"))
+    return list(told["corrections"]) if same else []
 
 
 def _line(told: Mapping[str, Any]) -> str:

@@ -42,6 +42,10 @@ def test_photos_that_the_base_gets_wrong_are_corrected_one_by_one(
         assert each["steps"] >= 6
         assert each["classmates"] == 6  # two frames of each of three other tracks
         assert set(each["controls"]) == {"ten", "thousand", "wide"}
+        assert {name for name, told in each["controls"].items() if "unseen_flips" in told} == {
+            "ten",
+            "thousand",
+        }
     assert told["summary"]["corrections"] == 2
     assert told["facts"]["config"]["min_steps"] == 6
     capsys.readouterr()
@@ -60,6 +64,18 @@ def test_a_killed_run_goes_on(
     assert run(lab, tmp_path, "--count", "2") == 0
     assert capsys.readouterr().out.count(" after ") == 1
     assert kept(tmp_path)["corrections"] == whole["corrections"]
+
+
+def test_a_run_of_other_code_is_begun_anew(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lab, tmp_path, "--count", "2") == 0
+    whole, path = kept(tmp_path), tmp_path / "single-defaults-seed0.json"
+    path.write_text(json.dumps({**whole, "code": "0", "corrections": whole["corrections"][:1]}))
+    capsys.readouterr()
+    assert run(lab, tmp_path, "--count", "2") == 0
+    assert capsys.readouterr().out.count(" after ") == 2
+    assert kept(tmp_path) == whole
 
 
 def test_only_wrong_answers_are_corrected_a_class_each(lab: Path) -> None:
