@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from benchmark.datasets.missing import PhotoUnreadable
+from benchmark.datasets.missing import DataSetError
 from benchmark.head_choice.material import MATERIALS
-from benchmark.head_choice.table import markdown
+from benchmark.head_choice.table import TrialsDiffer, markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, Result, ResultStore, Trial, facts, run
-from benchmark.lab import LabMissing
 from benchmark.loop import RESULTS, say
 from benchmark.record import DirtyTree, check_out
 from editing.errors import EditError
@@ -21,7 +20,7 @@ from encoder.errors import EncoderError
 
 def study(options: argparse.Namespace, base: Encoder, at: str) -> list[Result]:
     """Every trial of one material, seed after seed of heads alone, which tell the choices apart
-    best, then with fc1. Raises LabMissing, PhotoUnreadable, EditError."""
+    best, then with fc1. Raises DataSetError, EditError."""
     material = MATERIALS[options.material](base, options.lab)
     store = ResultStore(options.out)
     results = []
@@ -55,15 +54,15 @@ def main() -> int:
     parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
     parser.add_argument("--table", action="store_true", help="of what is kept; run nothing")
     options = parser.parse_args()
-    if options.table:
-        results = ResultStore(options.out).all(options.material)
-        print(markdown(results) if results else f"no results of {options.material}")
-        return 0 if results else 1
     torch.set_num_threads(options.threads)
     try:
+        if options.table:
+            results = ResultStore(options.out).all(options.material)
+            print(markdown(results) if results else f"no results of {options.material}")
+            return 0 if results else 1
         at = check_out(options.out, allow_dirty=options.allow_dirty)
         results = study(options, load_encoder(options.encoder), at)
-    except (DirtyTree, LabMissing, PhotoUnreadable, EditError, EncoderError) as problem:
+    except (DataSetError, DirtyTree, EditError, EncoderError, TrialsDiffer) as problem:
         print(f"head_choice stopped: {problem}")
         return 1
     print(markdown(results))

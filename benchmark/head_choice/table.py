@@ -10,17 +10,33 @@ from benchmark.vqa.scoring import Spread
 REFERENCE = "lorsu"
 _HEAD = (
     "| trained | heads | seeds | {0} % | against LoRSU's, same seeds | corrections % "
-    "| things % | things answered otherwise % | numbers of heads |\n"
+    "| things % | things answered otherwise % | numbers trained in heads |\n"
     "|---|---|---|---|---|---|---|---|---|\n"
 )
+
+
+class TrialsDiffer(Exception):
+    """Two results of different settings or encoders cannot stand in one table."""
+
+    def __init__(self, one: Result, other: Result) -> None:
+        super().__init__(
+            f"{one.trial.key} and {other.trial.key} were made with different settings or encoders: "
+            "move those of one kind elsewhere"
+        )
 
 
 def markdown(results: Sequence[Result]) -> str:
     """One material's. Mean and sample deviation over seeds; differences are paired by seed.
 
-    Raises ValueError without results.
+    Raises ValueError without results, TrialsDiffer.
     """
     first = results[0]
+    firsts: dict[object, Result] = {}
+    for each in results:
+        for which, told in _to_be_alike(each):
+            other = firsts.setdefault(which, each)
+            if told != dict(_to_be_alike(other))[which]:
+                raise TrialsDiffer(each, other)
     lines = [
         f"| none | | | {first.before:.1f} | | | {first.control_before:.1f} | | |\n",
         *(
@@ -44,6 +60,16 @@ def _line(part: str, choice: str, results: Sequence[Result]) -> str:
     cells += [_told([each.corrections for each in own]), _told([each.control for each in own])]
     cells += [_told([each.flips for each in own]), f"{own[0].head_numbers:,}"]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _to_be_alike(result: Result) -> list[tuple[object, object]]:
+    """What must be the same in all results, in those of equal cost, and in a row: which, and it."""
+    trial = result.trial
+    return [
+        ("all", (trial.shots, result.facts["base"])),
+        (("guarded", trial.guarded), () if trial.guarded else (trial.steps, trial.rate)),
+        ((trial.part, trial.choice), result.facts["config"]),
+    ]
 
 
 def _of(part: str, choice: str, results: Sequence[Result]) -> list[Result]:

@@ -10,19 +10,16 @@ from benchmark.vqa.scoring import Spread
 
 _HEAD = (
     "| method | seeds | signs % | change | things % | change | things answered otherwise % "
-    "| classifier on signs % | numbers trained | CPU minutes |\n"
+    "| classifier on signs %, first seed | numbers trained | CPU minutes |\n"
     "|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
 class RunsDiffer(Exception):
-    """Two runs were asked different questions and cannot stand in one table."""
+    """Two runs were asked or taught differently and cannot stand in one table."""
 
-    def __init__(self, one: Run, other: Run) -> None:
-        super().__init__(
-            f"{one.row}, seed {one.seed}, and {other.row}, seed {other.seed}, "
-            "were asked different questions"
-        )
+    def __init__(self, one: Run, other: Run, what: str) -> None:
+        super().__init__(f"{one.row}, seed {one.seed}, and {other.row}, seed {other.seed}, {what}")
 
 
 class NoBaseline(Exception):
@@ -42,7 +39,10 @@ def markdown(runs: Sequence[Run]) -> str:
     baseline = grouped[ZERO_SHOT.name][0]
     for run in runs:
         if _asked(run) != _asked(baseline):
-            raise RunsDiffer(run, baseline)
+            raise RunsDiffer(run, baseline, "were asked different questions")
+        first = next(each for each in runs if each.row == run.row)
+        if _taught(run) != _taught(first):
+            raise RunsDiffer(run, first, "were taught with other settings")
     lines = [_line(row, grouped[row.name], baseline) for row in ROWS if grouped[row.name]]
     return _HEAD + "".join(lines)
 
@@ -76,6 +76,10 @@ def _told(values: Sequence[float]) -> str:
 
 def _change(values: Sequence[float], before: float) -> str:
     return f"{Spread.of(values).mean - before:+.1f}".replace("-", "−")
+
+
+def _taught(run: Run) -> dict[str, object]:
+    return {name: value for name, value in run.facts.items() if name != "seed"}
 
 
 def _asked(run: Run) -> tuple[str, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import torch
 from benchmark import record
 from benchmark.head_choice import __main__ as command
 from benchmark.head_choice.material import MATERIALS, digits, signs
-from benchmark.head_choice.table import markdown
+from benchmark.head_choice.table import TrialsDiffer, markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, SERVICE, Result, Trial
 from editing.methods import LorsuConfig, parse_config
 from encoder.clip import Encoder, load_encoder
@@ -113,6 +115,10 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(
     assert ask(monkeypatch, lab, tmp_path, "--steps", "1") == 0
     others = {path for path in kept if path.read_text() != kept[path]}  # other facts, other results
     assert others == {path for path in kept if "as-the-service-does" not in path.name}
+    capsys.readouterr()
+    files[-1].write_text(kept[files[-1]])  # of other steps than the rest has now
+    assert ask(monkeypatch, lab, tmp_path, "--table") == 1
+    assert "different settings" in capsys.readouterr().out
 
 
 def test_it_keeps_no_results_of_changed_code(
@@ -138,7 +144,8 @@ def test_it_says_what_of_the_lab_is_missing(
 
 def result(choice: str, seed: int, target: float) -> Result:
     return Result(
-        Trial("digits", "heads alone", choice, seed, 10, 40, 0.01), {}, "abc", 10.0, target,
+        Trial("digits", "heads alone", choice, seed, 10, 40, 0.01),
+        {"base": "digest", "config": {"rank": 4}}, "abc", 10.0, target,
         99.0, 41.0, 38.0, 20.0, 1234, 1300, {}, 0.5, 1.0,
     )  # fmt: skip
 
@@ -150,3 +157,18 @@ def test_differences_are_paired_by_seed() -> None:
     assert lines[2].startswith("| none | | | 10.0 |")
     assert "| 3 | 60.0 ± 10.0 |  | 99.0 ± 0.0 | 38.0 ± 0.0 | 20.0 ± 0.0 | 1,234 |" in lines[3]
     assert "| lowest two | 3 | 59.0 ± 10.0 | −1.0 ± 0.0 |" in lines[4]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trial": Trial("digits", "heads alone", "lorsu", 1, 10, 2, 0.01)},
+        {"trial": Trial("digits", "heads and fc1", "lorsu", 1, 5, 40, 0.01)},
+        {"facts": {"base": "other", "config": {"rank": 4}}},
+        {"facts": {"base": "digest", "config": {"rank": 8}}},
+    ],
+)
+def test_results_of_other_settings_do_not_share_a_table(change: dict[str, Any]) -> None:
+    results = [result("lorsu", 0, 50.0), replace(result("lorsu", 1, 50.0), **change)]
+    with pytest.raises(TrialsDiffer, match=r"lorsu-seed1 and .*lorsu-seed0"):
+        markdown(results)

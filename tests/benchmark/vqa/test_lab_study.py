@@ -199,7 +199,7 @@ def test_step_sizes_are_tried_on_train_tracks_only(
         for path in (tmp_path / "out" / "validation").glob("*.json")
     }
     assert set(tried) == {"zero-shot-seed0", "lorsu-x0.1-seed0", "lorsu-x1-seed0"}
-    rates = [tried[f"lorsu-x{f}-seed0"]["facts"]["settings"] for f in ("0.1", "1")]
+    rates = [tried[f"lorsu-x{f}-seed0"]["facts"]["config"] for f in ("0.1", "1")]
     assert rates[0]["fc1_learning_rate"] == pytest.approx(rates[1]["fc1_learning_rate"] / 10)
     assert rates[0]["learning_rate"] == pytest.approx(rates[1]["learning_rate"] / 10)
     assert rates[0]["epochs"] == rates[1]["epochs"]

@@ -67,6 +67,12 @@ def test_runs_that_were_asked_otherwise_do_not_share_a_table() -> None:
         markdown([other, BASELINE])
 
 
+def test_runs_that_were_taught_otherwise_do_not_share_a_row() -> None:
+    other = replace(RUNS[1], facts={**RUNS[1].facts, "shots": 5})
+    with pytest.raises(RunsDiffer, match="seed 0, were taught with other settings"):
+        markdown([RUNS[0], other, BASELINE])
+
+
 def test_a_run_is_kept_for_its_own_facts(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "results")
     store.save(RUNS[0])
