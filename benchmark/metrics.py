@@ -1,14 +1,15 @@
 """What a stream of updates did, from answers alone.
 
 R[t][i] is the accuracy (percent) on task i after update t + 1 (Lopez-Paz and Ranzato 2017, GEM;
-Chaudhry et al. 2018 for forgetting). Tasks are the classes of an update. Reliability, generality
-and locality are those of model editing (method names of arXiv 2110.11309 and its successors).
+Chaudhry et al. 2018 for forgetting). Tasks are the classes of an update. In the words of model
+editing (arXiv 2110.11309 and its successors) the percentage of right answers about photos taught is
+reliability, about other photos of their classes generality, and of answers to unrelated photos that
+stayed, 100 - flips, locality.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -52,16 +53,6 @@ def forgetting(matrix: Matrix) -> float:
         max(row[task] for row in rows[task:]) - rows[-1][task] for task in range(len(rows) - 1)
     ]
     return sum(losses) / len(losses) if losses else 0.0
-
-
-@dataclass(frozen=True)
-class EditQuality:
-    """Percent: photos taught that are answered rightly; other photos of their classes that are;
-    answers to photos that the edit is not about which stayed."""
-
-    reliability: float
-    generality: float
-    locality: float
 
 
 def flips(before: Tensor, after: Tensor) -> float:

@@ -34,7 +34,8 @@ class PlaceMalformed(Exception):
 @dataclass(frozen=True)
 class Places:
     """Folders by data set's name. With `validation` the test split stays closed: training photos
-    are cut by group instead, and what is kept for validation is asked."""
+    are cut by group instead, and what is kept for validation is asked. Control sets are asked whole
+    either way: step sizes that were chosen by them spare them a little more than other photos."""
 
     folders: dict[str, Path]
     validation: bool = False

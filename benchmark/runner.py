@@ -168,7 +168,8 @@ class Run:
         if not self.experiment.guard:
             return bed.target.pixels[:0]
         sheet = bed.controls[self.experiment.guard]
-        [rows] = choose_guard([sheet.names], count=len(sheet.names), seed=self.seed)
+        count = self.experiment.parsed().guard_images
+        [rows] = choose_guard([sheet.names], count=count, seed=self.seed)
         return sheet.pixels[rows]
 
     def _row(

@@ -76,8 +76,9 @@ def test_what_fixes_and_what_is_within_the_budget(edited: Edited) -> None:
     assert fixing is not None
     assert fixing.corrections == 100
     assert all(each.corrections < 98 for each in points if each.strength < fixing.strength)
+    kept = [each.strength for each in points if each.within]
     within = largest_within(points)
-    assert within is None or within.within
+    assert (within and within.strength) == max(kept, default=None)
     assert not points[-1].within
     assert largest_within(told(edited, TENTHS)) == told(edited, TENTHS)[-1]
 

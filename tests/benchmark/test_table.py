@@ -114,13 +114,6 @@ def test_a_table_says_what_its_numbers_were_made_with() -> None:
     assert "*Code c, d; torch 3.*" in tables([made(), other])
 
 
-def test_quality_is_reliability_generality_and_locality() -> None:
-    quality = made(after=61).quality
-    assert (quality.reliability, quality.generality, quality.locality) == (90, 61, 98)
-    with pytest.raises(ValueError, match="edits nothing"):
-        _ = made("zero-shot").quality
-
-
 def test_records_survive_the_disk(tmp_path: Path) -> None:
     store, record = RecordStore(tmp_path), made()
     path = store.save(record, "lorsu-20x2-seed0")
