@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.lab import Lab, LabMissing, Photos, draw, named
+from benchmark.datasets.missing import DataSetError
+from benchmark.lab import Lab, Photos, draw, named
 from benchmark.latency import LatencyProbe
+from benchmark.record import add_out, commit_of
 from client import EmendClient, EmendError, JobEnded, ServiceEnded, local_service
 
 RESULTS = Path(__file__).parent / "results"
@@ -223,14 +224,6 @@ def five_jobs(service: EmendClient, lab: Lab, bed: Bed) -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """Of the working tree; ends in ``-dirty`` when it holds changes."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 STAGES: dict[str, tuple[Callable[[EmendClient, Lab, Bed], dict[str, Any]], dict[str, str]]] = {
     "first-job": (first_job, {}),
     "five-jobs": (five_jobs, GATHER),
@@ -260,10 +253,10 @@ def main() -> int:
     parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")
     parser.add_argument("--seed", type=int, default=0, help="which training photos are drawn")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    add_out(parser, RESULTS)
     options = parser.parse_args()
     stages = list(STAGES) if options.stage == "all" else [options.stage]
-    tree = commit()  # before the first result makes the tree dirty
+    tree = commit_of(parser, options)
     try:
         lab = Lab(options.lab)
         bed = load_bed(lab, shots=options.shots, seed=options.seed)
@@ -281,7 +274,7 @@ def main() -> int:
             path = options.out / f"loop-{stage}-seed{options.seed}.json"
             path.write_text(json.dumps(result, indent=1) + "\n")
             say(f"wrote {path}")
-    except (LabMissing, ServiceEnded, EmendError, JobEnded) as problem:
+    except (DataSetError, ServiceEnded, EmendError, JobEnded) as problem:
         print(f"benchmark stopped: {problem}")
         return 1
     return 0

@@ -6,6 +6,7 @@ repository, so that it goes on where it was killed.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,8 +16,6 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from benchmark.metrics import EditQuality
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "numpy")
 REPOSITORY = Path(__file__).parents[1]
@@ -96,15 +95,6 @@ class Record:
     reliability: float | None
     updates: tuple[UpdateRow, ...] = field(default_factory=tuple)
     unseen: Mapping[str, Asked] = field(default_factory=dict)
-
-    @property
-    def quality(self) -> EditQuality:
-        """Of the whole stream; generality is of the test photos, locality of all control sets.
-        Raises ValueError for a run without an edit or without a control set."""
-        if self.reliability is None or not self.controls:
-            raise ValueError(f"{self.name} edits nothing, or has no controls")
-        moved = [each.flips for each in self.controls.values()]
-        return EditQuality(self.reliability, self.target.after, 100 - sum(moved) / len(moved))
 
     @property
     def matrix(self) -> list[list[float]]:
@@ -210,6 +200,20 @@ def check_out(out: Path, *, allow_dirty: bool, root: Path = REPOSITORY) -> str:
     if wrong is not None and inside and not allow_dirty:
         raise DirtyTree(out, wrong)
     return commit
+
+
+def add_out(parser: argparse.ArgumentParser, default: Path, told: str = "results") -> None:
+    """Options of a command that keeps results: for `commit_of`."""
+    parser.add_argument("--out", type=Path, default=default, help=f"folder of the {told}")
+    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed, too")
+
+
+def commit_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """The commit to write down; ends the command where `check_out` refuses."""
+    try:
+        return check_out(options.out, allow_dirty=options.allow_dirty)
+    except DirtyTree as problem:
+        parser.exit(1, f"stopped: {problem}\n")
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from benchmark.datasets.missing import DataSetError
 from benchmark.edit_store import EditStore
 from benchmark.eyes import Eyes
 from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of, percent_right
-from benchmark.lab import Lab, LabMissing
+from benchmark.lab import Lab
 from benchmark.loop import say
 from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
@@ -178,7 +179,7 @@ def main() -> int:
             begun=begun,
             keep=lambda done: kept.keep(bed.base, done),
         )
-    except (DirtyTree, LabMissing, EditError, json.JSONDecodeError) as problem:
+    except (DataSetError, DirtyTree, EditError, EncoderError, json.JSONDecodeError) as problem:
         print(f"rehearsal stopped: {problem}")
         return 1
     say(f"wrote {path}")

@@ -129,7 +129,10 @@ def _ready(*folders: Path) -> None:
 
 def at_pace(experiment: Experiment, factor: float) -> Experiment:
     """The same with all step sizes times `factor`, to three digits, under a name of its own: that
-    of the first of them, so that it stays the same when the file's step sizes change."""
+    of the first of them, so that it stays the same when the file's step sizes change.
+
+    Raises InvalidConfig for a step size that is none.
+    """
     if experiment.method is None:
         return experiment
     whole = experiment.parsed().model_dump(mode="json")
@@ -140,7 +143,9 @@ def at_pace(experiment: Experiment, factor: float) -> Experiment:
         "title": f"{experiment.title}, step size {told}",
         "config": {**experiment.config, **rates},
     }
-    return experiment.model_copy(update=changes)
+    changed = experiment.model_copy(update=changes)
+    changed.parsed()
+    return changed
 
 
 def _run_all(
@@ -213,7 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", help="what is learnt")
     add("--controls", nargs="*", help="what must not change")
     add("--validate", nargs="+", type=float, metavar="FACTOR", help="step sizes times these, on "
-        "training photos only, cut by group; results in a folder of their own")  # fmt: skip
+        "training photos only, cut by group; results in a folder of their own; control sets are "
+        "asked as ever")  # fmt: skip
     add("--out", type=Path, default=RESULTS, help="folder of the results")
     work = Path(tempfile.gettempdir()) / "emend-benchmark"
     add("--work", type=Path, default=work, help="folder of what is under way")

@@ -28,8 +28,9 @@ from typing import Any
 
 import torch
 
-from benchmark.loop import RESULTS, commit, say
+from benchmark.loop import RESULTS, say
 from benchmark.memory import forget_peak, peak_bytes, resident_bytes
+from benchmark.record import add_out, commit_of
 from editing.methods import LorsuConfig
 from editing.selection import select
 from encoder.adapter import Adapter, Provenance
@@ -269,9 +270,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--above", type=int, default=ABOVE)
     parser.add_argument("--chains-up-to", type=int, default=CHAINS_UP_TO)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    tree = commit()
+    tree = commit_of(parser, options)
     torch.set_num_threads(options.threads)
     lengths = tuple(sorted(options.lengths))
     result = run(options.encoder, lengths, above=options.above, chains_up_to=options.chains_up_to)

@@ -20,8 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmark.datasets.missing import DataSetError
 from benchmark.jobs import Bed, load_bed, options_of
-from benchmark.lab import Lab, LabMissing
+from benchmark.lab import Lab
 from benchmark.loop import say
 from benchmark.record import DirtyTree, check_out, libraries, write_json
 from editing.control import ControlChange, ControlSet
@@ -33,6 +34,7 @@ from editing.methods import MethodConfig, fit, parse_config
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
 from encoder.deltas import Delta
+from encoder.errors import EncoderError
 
 TENTHS = tuple(step / 10 for step in range(1, 11))
 
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse_config(options.method, json.loads(options.config))
         bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed, updates=1)
         told = sweep(bed, config, seed=options.seed, strengths=options.strengths)
-    except (DirtyTree, EditError, LabMissing, json.JSONDecodeError) as problem:
+    except (DataSetError, DirtyTree, EditError, EncoderError, json.JSONDecodeError) as problem:
         print(f"stopped: {problem}", file=sys.stderr)
         return 1
     for each in told:

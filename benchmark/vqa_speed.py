@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmark.loop import RESULTS, commit, say
+from benchmark.loop import RESULTS, say
 from benchmark.random_vlm import random_encoder, random_vlm
+from benchmark.record import add_out, commit_of
 from encoder.clip import Encoder, Precision, load_encoder
 from encoder.images import decode_image
 from encoder.vlm.answering import Question, Reply, answer_questions, score_options
@@ -211,9 +212,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=32, help="0: no throughput")
     parser.add_argument("--together", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    run = {"commit": commit(), "threads": options.threads}
+    run = {"commit": commit_of(parser, options), "threads": options.threads}
     amounts = Amounts(options.turns, options.questions, options.together)
     torch.set_num_threads(options.threads)
     for name in options.models:

@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 
 from benchmark.latency import percentiles
+from benchmark.record import DirtyTree, check_out
 from client import EmendClient, local_service
 from client.local_service import environment
 from encoder.clip import Encoder, load_encoder
@@ -191,7 +192,6 @@ def measure(plan: Plan) -> dict[str, Any]:
         batches, questions = (a - b for a, b in zip(_batches(service), before, strict=True))
     ratios = [a / b for a, b in zip(rates["http"], rates["in_process"], strict=True)]
     return {
-        "commit": _commit(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "plan": vars(plan),
         "questions_a_second": {name: [round(r, 2) for r in all_] for name, all_ in rates.items()},
@@ -258,11 +258,6 @@ def _counted(service: EmendClient, name: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def main() -> None:
     """Measures, prints and keeps the report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -275,11 +270,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed, too")
     # As the supervisor has it for its children, which inherit it here, before torch is loaded.
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     chosen = vars(parser.parse_args())
-    result = chosen.pop("result")
-    report = measure(Plan(**chosen))
+    result, allow_dirty = chosen.pop("result"), chosen.pop("allow_dirty")
+    try:
+        commit = check_out(result, allow_dirty=allow_dirty)
+    except DirtyTree as problem:
+        parser.exit(1, f"stopped: {problem}\n")
+    report = {"commit": commit, **measure(Plan(**chosen))}
     print(json.dumps(report, indent=2))
     result.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmark import methods
 from benchmark.backbones.apart import ProcessEnded, measure_apart
@@ -18,8 +17,9 @@ from benchmark.backbones.measurement import Plan
 from benchmark.backbones.records import Records
 from benchmark.backbones.room import MemoryShort, check_room
 from benchmark.backbones.table import markdown
-from benchmark.loop import RESULTS, commit, say
+from benchmark.loop import RESULTS, say
 from benchmark.memory import free_bytes
+from benchmark.record import add_out, commit_of
 from editing.errors import EditError
 from editing.methods import METHODS
 from encoder.errors import EncoderError
@@ -29,12 +29,13 @@ MODELS = ("ViT-L-14", "ViT-L-14-336", "EVA01-g-14")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 1 when a measurement was refused or did not end."""
-    options = _options(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     records = Records(options.out)
     if options.table:
         print(markdown(records.all()), end="")
         return 0
-    tree = commit()  # before the first result makes the tree dirty
+    tree = commit_of(parser, options)
     plans = [
         Plan(model, method, options.precision, options.batch, options.repeats, options.seed)
         for model in options.model
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failed
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark.backbones", description=__doc__)
     parser.add_argument("--model", nargs="+", default=list(MODELS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -71,9 +72,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="steps that are timed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="also what is kept")
-    parser.add_argument("--out", type=Path, default=RESULTS / "backbones")
+    add_out(parser, RESULTS / "backbones")
     parser.add_argument("--table", action="store_true", help="print what is kept as Markdown")
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from benchmark.growth.over_http import SETTINGS, Asked, measure_requests
 from benchmark.growth.reading import ONCE_A_JOB, READING
 from benchmark.growth.seed import DatabaseNotEmpty, seconds_to_migrate, seed_database, size_of
 from benchmark.growth.writing import BY_REQUEST, WRITING
-from benchmark.loop import commit, say
+from benchmark.loop import say
+from benchmark.record import add_out, commit_of
 from client import EmendError, ServiceEnded
 from encoder.clip import load_encoder
 from registry.artifacts import ArtifactStore
@@ -142,9 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--http", action=argparse.BooleanOptionalAction, default=True, help="requests too"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    tree, seed, rounds = commit(), options.seed, options.rounds
+    tree, seed, rounds = commit_of(parser, options), options.seed, options.rounds
     say(f"seed {seed}")
     try:
         with databases(options.database_url) as urls:

@@ -7,8 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmark.lab import Lab, LabMissing
+from benchmark.datasets.missing import DataSetError
+from benchmark.lab import Lab
 from benchmark.loop import RESULTS, say
+from benchmark.record import add_out, commit_of
 from benchmark.vqa.lab_sets import Amounts
 from benchmark.vqa.lab_study import Asking, Editing, Reader, VlmNeeded
 from benchmark.vqa.rows import ROWS, ZERO_SHOT, Row, get_row
@@ -21,21 +23,22 @@ from encoder.errors import EncoderError
 
 def main() -> int:
     """Edit, ask, and keep one JSON a row and seed; what is there already is not done again."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
     out = options.out if options.validate is None else options.out / "validation"
     store = RunStore(out)
     try:
         if not options.table:
-            _study(options, store)
+            _study(options, store, commit_of(parser, options))
         if options.table or (options.vlm is not None and options.validate is None):
             print(markdown(store.all()))
-    except (LabMissing, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:
+    except (DataSetError, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:
         print(f"the study stopped: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def _study(options: argparse.Namespace, store: RunStore) -> None:
+def _study(options: argparse.Namespace, store: RunStore, commit: str) -> None:
     lab = Lab(options.lab)
     base = load_encoder(str(lab.encoder))
     reader = None if options.vlm is None else Reader.load(options.vlm, base)
@@ -58,7 +61,7 @@ def _study(options: argparse.Namespace, store: RunStore) -> None:
                 if row.part == "encoder":
                     editing.edit(row, seed)
                 continue
-            run = asking.run(row, seed, store)
+            run = asking.run(row, seed, store, commit)
             say(
                 f"signs {run.target.accuracy:.1f}, things {run.control.accuracy:.1f}, "
                 f"{run.cost.cpu_seconds:.0f} s of one core"
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--vlm", type=Path, help="folder of the lab's VLM; without it only the edits are made"
     )
     parser.add_argument("--work", type=Path, default=work, help="where edited encoders are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS / "vqa", help="folder of the results")
+    add_out(parser, RESULTS / "vqa")
     parser.add_argument("--rows", nargs="+", choices=names, default=names, help="of the table")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--shots", type=int, default=20, help="training photos a class")

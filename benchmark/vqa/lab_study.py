@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmark.edit_store import EditStore
 from benchmark.lab import Lab
-from benchmark.loop import commit, say
+from benchmark.loop import say
 from benchmark.vqa.asking import Sheet, ask
 from benchmark.vqa.edits import (
     Cost,
@@ -157,7 +157,8 @@ class Editing:
             "row": row.name,
             "protocol": row.protocol,
             "method": row.method,
-            "settings": dict(row.settings),
+            "config": row.config().model_dump(mode="json"),
+            "base": self.base.base_digest,
             "shots": self._shots,
             "seed": seed,
         }
@@ -191,10 +192,11 @@ class Asking:
             [rows[each.options[each.answer]] for each in self._target.questions]
         )
 
-    def run(self, row: Row, seed: int, store: RunStore) -> Run:
-        """Edit and ask, unless that is kept already. Raises VlmNeeded, EditError, EncoderError.
+    def run(self, row: Row, seed: int, store: RunStore, commit: str) -> Run:
+        """Edit and ask, by the code of this commit, unless that is kept already.
 
-        The first seed's encoders are asked as classifiers too.
+        The first seed's encoders are asked as classifiers too. Raises VlmNeeded, EditError,
+        EncoderError.
         """
         facts = self._facts(row, seed)
         if (kept := store.find(row.name, seed, facts)) is not None:
@@ -213,7 +215,7 @@ class Asking:
             target=SetResult.of(target, ask(vlm, encoder, target)),
             control=SetResult.of(control, ask(vlm, encoder, control)),
             classifier=None if seed else self._classified(encoder),
-            commit=commit(),
+            commit=commit,
         )
         store.save(run)
         return run

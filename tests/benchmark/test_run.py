@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -232,6 +233,7 @@ def test_a_killed_run_goes_on_after_its_last_update(
         (["lab-offline", "lorsu", "--updates", "5"], "offline is one update, not 5"),
         (["lab-default", "f-guard", "--controls", "lab/wide"], "guard 'lab/ten' is not among"),
         (["lab-continual", "lorsu", "--data", "lab/ten", "--validate", "1"], "no photos to ask"),
+        (["lab-continual", "lora", "zero-shot", "--validate", "1", "-1"], "learning_rate"),
         (["lab-continual", "lorsu", "--data", "lab/ten"], "update 1 has no photos to teach"),
         (["lab-stream", "lorsu", "--shots", "1", "--updates", "8"], "update 1 has no photos"),
         (["lab-continual", "--data", "gtsrb", "--place", "gtsrb=nowhere"], "looked for nowhere"),
@@ -274,6 +276,20 @@ def test_results_of_changed_code_stay_out_of_the_repository(
     monkeypatch.setattr(run, "check_out", partial(check_out, root=tree))
     assert main(["lab-continual", "--out", str(results)]) == 1
     assert "commit first" in capsys.readouterr().err
+
+
+def test_commands_that_keep_results_take_committed_code_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "state_of_code", lambda _: ("abc-dirty", "files have changed"))
+    parser = argparse.ArgumentParser()
+    record.add_out(parser, record.RESULTS)
+    with pytest.raises(SystemExit) as ended:
+        record.commit_of(parser, parser.parse_args([]))
+    assert ended.value.code == 1
+    assert "files have changed; commit first" in capsys.readouterr().err
+    for told in (["--allow-dirty"], ["--out", str(tmp_path)]):
+        assert record.commit_of(parser, parser.parse_args(told)) == "abc-dirty"
 
 
 def test_code_without_a_commit_has_no_name(tmp_path: Path) -> None:
