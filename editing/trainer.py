@@ -19,12 +19,13 @@ from editing.progress import Progress
 from editing.training_config import TrainingConfig
 
 WORSE = 1.25
-"""A round that leaves so many times the surprise before it has diverged."""
+"""A round that leaves so many times the surprise, or the guard term, before it has diverged."""
 SURE = 0.1
-"""Below such a surprise, in nats, no change of it counts: the right answers have nine tenths."""
-FAR = 10.0
-"""One that leaves the guard term above this has diverged, whatever it taught: good edits leave 0.2
-to 1.5, a tower whose features are gone several times the guard's weight."""
+"""No rise of the surprise counts up to WORSE times so many nats: the right answers have nine
+tenths."""
+NEAR = 8.0
+"""Nor one of the guard term up to WORSE times this: good edits leave 0.2 to 1.5, a tower whose
+features are gone twice the guard's weight."""
 
 
 @dataclass
@@ -60,10 +61,25 @@ def train(
             size, growth = size / 2, 1.0
             continue
         last = number + 1 == config.rounds  # then nothing depends on what was learnt
-        if last or rounds.standing.right >= config.enough_right:
+        if last or rounds.level.standing.right >= config.enough_right:
             break
         size *= growth
     return rounds.history
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where an edit is: with what it teaches, and with what it is to spare."""
+
+    standing: Standing
+    guard: float  # that part of the loss
+
+    def diverged_from(self, before: Level) -> bool:
+        """Whether a round did harm, where it was to help or to spare."""
+        surprise, then = self.standing.surprise, before.standing.surprise
+        if not math.isfinite(surprise + self.guard):
+            return True
+        return surprise > WORSE * max(then, SURE) or self.guard > WORSE * max(before.guard, NEAR)
 
 
 class _Rounds:
@@ -87,14 +103,16 @@ class _Rounds:
         lessons = course.lessons
         self.steps = config.steps_for(*lessons.sizes)
         self._stop = EarlyStop(lessons.all, config, self._tell)
-        self._standing: Standing | None = None
+        self._level: Level | None = None
 
     @property
-    def standing(self) -> Standing:
-        """Of the numbers as they are between rounds."""
-        if self._standing is None:
-            self._standing = self._stop.standing(self._edited)
-        return self._standing
+    def level(self) -> Level:
+        """Of the numbers as they are between rounds, always of the same examples and images: losses
+        of the steps are of whatever each drew, and differ where nothing moved."""
+        if self._level is None:
+            standing = self._stop.standing(self._edited)
+            self._level = Level(standing, self._course.guard(self._edited.weights()))
+        return self._level
 
     def take(self, size: float) -> bool:
         """A round with `size` times the peak step sizes; False: it diverged, and is undone.
@@ -105,14 +123,14 @@ class _Rounds:
         if self._config.rounds == 1:
             self._run(size)
             return True
-        before, numbers = self.standing, self._edited.snapshot()
+        before, numbers = self.level, self._edited.snapshot()
         finite = self._run(size)
-        self._standing = None
-        if finite and not self._diverged(before):
+        self._level = None
+        if finite and not self.level.diverged_from(before):
             return True
         self._edited.restore(numbers)
         self._optimizer.state.clear()  # what it made of gradients that no longer count
-        self._standing = self._stop.standing(self._edited)  # labels are read anew, too
+        self._level = None  # and labels are to be read anew
         self.history.undone += 1
         return False
 
@@ -140,17 +158,6 @@ class _Rounds:
                 history.stopped_early = step + 1 < self.steps
                 break
         return True
-
-    def _diverged(self, before: Standing) -> bool:
-        """Whether a round did harm where it was to help or to spare.
-
-        Judged on the same examples and guard images before and after: losses of the steps are of
-        whatever each drew, and differ where nothing moved.
-        """
-        surprise, guard = self.standing.surprise, self._course.guard(self._edited.weights())
-        if not math.isfinite(surprise + guard):
-            return True
-        return guard > FAR or surprise > WORSE * max(before.surprise, SURE)
 
     def _tell(self) -> None:
         last = self.history.losses[-1] if self.history.losses else None

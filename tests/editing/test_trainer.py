@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from editing.early_stop import Standing
 from editing.errors import EditCancelled, LossDiverged
 from editing.fewshot import EditTask
 from editing.methods import Fit, LorsuConfig, fit
-from editing.trainer import Pace, rate_factor
+from editing.trainer import Level, Pace, rate_factor
 from encoder.clip import Encoder
 from encoder.deltas import Sparse
 from tests.support.edit_task import LABELS, edit_task, quick_config
@@ -373,3 +374,24 @@ def test_one_hard_photo_among_many_right_ones_is_learnt() -> None:
         edited = encoder.merged_deltas(fitted.deltas, label="edited").embed_images(task.pixels)
         logits = (edited @ task.text_features.T).masked_fill(~task.allowed, -math.inf)
         assert logits.argmax(1).tolist() == task.targets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "diverged"),
+    [
+        ((3.0, 0.0), (0.05, 1.5), False),  # taught, for some of what is to be spared
+        ((0.08, 0.2), (0.02, 1.0), False),
+        ((0.01, 0.2), (0.12, 0.2), False),  # still sure
+        ((0.3, 0.2), (0.38, 0.2), True),
+        ((0.3, 0.2), (0.3, 0.2), False),
+        ((3.0, 0.0), (0.05, 10.1), True),  # taught, and all else is gone
+        ((3.0, 20.0), (0.05, 24.0), False),  # it was gone before
+        ((3.0, 0.0), (math.nan, 0.0), True),
+        ((3.0, 0.0), (0.1, math.inf), True),
+    ],
+)
+def test_a_round_diverges_by_what_it_taught_or_by_what_it_did_not_spare(
+    before: tuple[float, float], after: tuple[float, float], diverged: bool
+) -> None:
+    old, new = (Level(Standing(surprise, right=0.5), guard) for surprise, guard in (before, after))
+    assert new.diverged_from(old) is diverged
