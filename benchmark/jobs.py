@@ -25,6 +25,7 @@ from benchmark.datasets.lab import load_lab
 from benchmark.datasets.photos import kept_groups
 from benchmark.lab import Files, Lab, LabelNames, Photos, named
 from benchmark.loop import BUDGETS, RESULTS
+from benchmark.record import add_out
 from editing.control import ControlSet
 from editing.fewshot import EditTask, choose_guard, plan_replay
 from editing.gate import GateConfig, judge
@@ -214,6 +215,5 @@ def options_of(prog: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
     parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
     parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--allow-dirty", action="store_true", help="of code not committed")
+    add_out(parser, RESULTS)
     return parser

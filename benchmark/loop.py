@@ -256,7 +256,7 @@ def main() -> int:
     add_out(parser, RESULTS)
     options = parser.parse_args()
     stages = list(STAGES) if options.stage == "all" else [options.stage]
-    tree = commit_of(parser, options)
+    tree = commit_of(parser, options.out, allow_dirty=options.allow_dirty)
     try:
         lab = Lab(options.lab)
         bed = load_bed(lab, shots=options.shots, seed=options.seed)

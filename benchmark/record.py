@@ -203,15 +203,15 @@ def check_out(out: Path, *, allow_dirty: bool, root: Path = REPOSITORY) -> str:
 
 
 def add_out(parser: argparse.ArgumentParser, default: Path, told: str = "results") -> None:
-    """Options of a command that keeps results: for `commit_of`."""
+    """Options of a command that keeps results: for `check_out`."""
     parser.add_argument("--out", type=Path, default=default, help=f"folder of the {told}")
     parser.add_argument("--allow-dirty", action="store_true", help="of code not committed, too")
 
 
-def commit_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """The commit to write down; ends the command where `check_out` refuses."""
+def commit_of(parser: argparse.ArgumentParser, out: Path, *, allow_dirty: bool) -> str:
+    """As `check_out`, for a command that has nothing else to refuse: it ends there."""
     try:
-        return check_out(options.out, allow_dirty=options.allow_dirty)
+        return check_out(out, allow_dirty=allow_dirty)
     except DirtyTree as problem:
         parser.exit(1, f"stopped: {problem}\n")
 

@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    tree = commit_of(parser, options)
+    tree = commit_of(parser, options.out, allow_dirty=options.allow_dirty)
     torch.set_num_threads(options.threads)
     lengths = tuple(sorted(options.lengths))
     result = run(options.encoder, lengths, above=options.above, chains_up_to=options.chains_up_to)

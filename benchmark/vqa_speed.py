@@ -214,7 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    run = {"commit": commit_of(parser, options), "threads": options.threads}
+    run = {
+        "commit": commit_of(parser, options.out, allow_dirty=options.allow_dirty),
+        "threads": options.threads,
+    }
     amounts = Amounts(options.turns, options.questions, options.together)
     torch.set_num_threads(options.threads)
     for name in options.models:

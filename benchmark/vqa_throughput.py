@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from benchmark.latency import percentiles
-from benchmark.record import DirtyTree, check_out
+from benchmark.record import commit_of
 from client import EmendClient, local_service
 from client.local_service import environment
 from encoder.clip import Encoder, load_encoder
@@ -275,10 +275,7 @@ def main() -> None:
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     chosen = vars(parser.parse_args())
     result, allow_dirty = chosen.pop("result"), chosen.pop("allow_dirty")
-    try:
-        commit = check_out(result, allow_dirty=allow_dirty)
-    except DirtyTree as problem:
-        parser.exit(1, f"stopped: {problem}\n")
+    commit = commit_of(parser, result, allow_dirty=allow_dirty)
     report = {"commit": commit, **measure(Plan(**chosen))}
     print(json.dumps(report, indent=2))
     result.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

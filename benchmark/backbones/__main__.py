@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.table:
         print(markdown(records.all()), end="")
         return 0
-    tree = commit_of(parser, options)
+    tree = commit_of(parser, options.out, allow_dirty=options.allow_dirty)
     plans = [
         Plan(model, method, options.precision, options.batch, options.repeats, options.seed)
         for model in options.model

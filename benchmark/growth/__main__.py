@@ -145,7 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_out(parser, RESULTS)
     options = parser.parse_args(arguments)
-    tree, seed, rounds = commit_of(parser, options), options.seed, options.rounds
+    tree, seed, rounds = (
+        commit_of(parser, options.out, allow_dirty=options.allow_dirty),
+        options.seed,
+        options.rounds,
+    )
     say(f"seed {seed}")
     try:
         with databases(options.database_url) as urls:

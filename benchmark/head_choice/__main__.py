@@ -12,7 +12,7 @@ from benchmark.head_choice.material import MATERIALS
 from benchmark.head_choice.table import TrialsDiffer, markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, Result, ResultStore, Trial, facts, run
 from benchmark.loop import RESULTS, say
-from benchmark.record import DirtyTree, check_out
+from benchmark.record import DirtyTree, add_out, check_out
 from editing.errors import EditError
 from encoder.clip import Encoder, load_encoder
 from encoder.errors import EncoderError
@@ -50,8 +50,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=40, help="of the optimizer, eight photos each")
     parser.add_argument("--rate", type=float, default=1e-2, help="peak step size of heads")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "head_choice", help="results")
-    parser.add_argument("--allow-dirty", action="store_true", help="keep results of changed code")
+    add_out(parser, RESULTS / "head_choice")
     parser.add_argument("--table", action="store_true", help="of what is kept; run nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -29,7 +29,7 @@ def main() -> int:
     store = RunStore(out)
     try:
         if not options.table:
-            _study(options, store, commit_of(parser, options))
+            _study(options, store, commit_of(parser, options.out, allow_dirty=options.allow_dirty))
         if options.table or (options.vlm is not None and options.validate is None):
             print(markdown(store.all()))
     except (DataSetError, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:

@@ -284,12 +284,16 @@ def test_commands_that_keep_results_take_committed_code_only(
     monkeypatch.setattr(record, "state_of_code", lambda _: ("abc-dirty", "files have changed"))
     parser = argparse.ArgumentParser()
     record.add_out(parser, record.RESULTS)
+
+    def commit_of(options: argparse.Namespace) -> str:
+        return record.commit_of(parser, options.out, allow_dirty=options.allow_dirty)
+
     with pytest.raises(SystemExit) as ended:
-        record.commit_of(parser, parser.parse_args([]))
+        commit_of(parser.parse_args([]))
     assert ended.value.code == 1
     assert "files have changed; commit first" in capsys.readouterr().err
     for told in (["--allow-dirty"], ["--out", str(tmp_path)]):
-        assert record.commit_of(parser, parser.parse_args(told)) == "abc-dirty"
+        assert commit_of(parser.parse_args(told)) == "abc-dirty"
 
 
 def test_code_without_a_commit_has_no_name(tmp_path: Path) -> None:
