@@ -81,6 +81,7 @@ class Tally:
 class GateReport:
     """The verdict and what it rests on.
 
+    `held_back`: control budgets allow no more strength than this, or none of it.
     `before` and `after` are the answers of the parent and the candidate. `earlier` is None when the
     task has no earlier corrections.
     """
@@ -88,6 +89,7 @@ class GateReport:
     verdict: Literal["promoted", "refused"]
     reason: str
     strength: float
+    held_back: bool
     corrections: Tally
     earlier: Tally | None
     controls: tuple[ControlChange, ...]
@@ -160,6 +162,7 @@ def judge(
         reason=("; ".join(complaints) or praise)
         + at_strength(best.strength, enough=best.strength == needed / steps),
         strength=best.strength,
+        held_back=best.strength < needed / steps or not best.within,
         corrections=new,
         earlier=earlier if earlier.n else None,
         controls=best.changes,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from editing.examiner import Answers
 from editing.gate import GateConfig, GateReport, judge
-from editing.methods import Fit, MethodConfig, fit
+from editing.judged_fit import JudgedFit, fit_and_judge
+from editing.methods import Fit, MethodConfig
 from editing.progress import Progress
 from editing.question_control import QuestionControl
 from encoder.clip import Encoder
@@ -23,13 +23,14 @@ Answer = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A judged edit; its deltas are at `strength` already.
+    """A judged edit; its deltas are at `strength` already. `config` is what it was fitted by.
 
     `answers` are those given before and after, by correction id, for the job's own: the encoder's
     "label", and the "answer" of the vision-language model where it was asked.
     """
 
     deltas: Mapping[str, Delta]
+    config: MethodConfig
     parameters: int
     strength: float
     promoted: bool
@@ -59,40 +60,39 @@ def make_candidate(
     bench: Bench, config: MethodConfig, gate: GateConfig, *, seed: int, progress: Progress
 ) -> Candidate:
     """Fits the training set and judges the result. Raises editing.errors.EditError."""
-    began = time.monotonic()
-    fitted = fit(bench.start, bench.training.task, config, seed=seed, progress=progress)
-    trained = time.monotonic()
-    verdict, strength = judge(
-        base=bench.base,
-        parent=bench.parent,
-        start=bench.start,
-        make_candidate=lambda strength: bench.start.merged_deltas(
-            _scaled(fitted, strength), label=f"candidate at strength {strength}"
-        ),
-        task=bench.training.judged,
-        controls=bench.controls.sets,
-        config=gate,
-        questions=bench.questions,
-        asked=bench.training.asked,
-        progress=progress,
+
+    def judged(fitted: Fit) -> tuple[GateReport, float]:
+        return judge(
+            base=bench.base,
+            parent=bench.parent,
+            start=bench.start,
+            make_candidate=lambda strength: bench.start.merged_deltas(
+                _scaled(fitted, strength), label=f"candidate at strength {strength}"
+            ),
+            task=bench.training.judged,
+            controls=bench.controls.sets,
+            config=gate,
+            questions=bench.questions,
+            asked=bench.training.asked,
+            progress=progress,
+        )
+
+    made = fit_and_judge(
+        bench.start, bench.training.task, config, judged, seed=seed, progress=progress
     )
-    seconds = {
-        "gathering": bench.gathering,
-        "fitting": trained - began,
-        "gating": time.monotonic() - trained,
-    }
     return Candidate(
-        deltas=_scaled(fitted, strength),
-        parameters=fitted.parameters,
-        strength=strength,
-        promoted=verdict.verdict == "promoted",
-        reason=verdict.reason,
-        report={**verdict.to_json(), **_facts(bench, fitted), "seconds": seconds},
-        answers=_answers(bench, verdict),
+        deltas=_scaled(made.fitted, made.strength),
+        config=made.config,
+        parameters=made.fitted.parameters,
+        strength=made.strength,
+        promoted=made.report.verdict == "promoted",
+        reason=made.report.reason,
+        report={**made.report.to_json(), **_facts(bench, made)},
+        answers=_answers(bench, made.report),
     )
 
 
-def empty_candidate() -> Candidate:
+def empty_candidate(config: MethodConfig) -> Candidate:
     """For a job whose corrections were all forgotten: the base encoder as it is."""
     reason = "no correction is left to fit: the base encoder as it is"
     nothing = {"n": 0, "before": 100.0, "after": 100.0}
@@ -105,7 +105,7 @@ def empty_candidate() -> Candidate:
         "earlier": None,
         "controls": [],
     }
-    return Candidate({}, 0, 1.0, promoted=True, reason=reason, report=report)
+    return Candidate({}, config, 0, 1.0, promoted=True, reason=reason, report=report)
 
 
 def _scaled(fitted: Fit, strength: float) -> dict[str, Delta]:
@@ -114,8 +114,9 @@ def _scaled(fitted: Fit, strength: float) -> dict[str, Delta]:
     return {name: delta.scaled(strength) for name, delta in fitted.deltas.items()}
 
 
-def _facts(bench: Bench, fitted: Fit) -> dict[str, Any]:
+def _facts(bench: Bench, made: JudgedFit) -> dict[str, Any]:
     """What the contract does not ask for, and a reader of the report will."""
+    fitted = made.fitted
     summary = {name: value for name, value in fitted.summary.items() if name != "losses"}
     return {
         "fitted_on": {
@@ -127,7 +128,13 @@ def _facts(bench: Bench, fitted: Fit) -> dict[str, Any]:
         },
         "bundled_controls": bench.controls.bundled,
         "vlm": _model_facts(bench, fitted),
+        **made.to_json(),
         "training": summary,
+        "seconds": {
+            "gathering": bench.gathering,
+            "fitting": made.fitting_seconds,
+            "gating": made.gating_seconds,
+        },
     }
 
 

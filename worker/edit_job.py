@@ -69,7 +69,11 @@ def run_edit(workshop: Workshop, job: EditJob, *, parent: int, progress: Progres
     )
     live = load_version(workshop, parent)
     start = live if plan.stacked else workshop.base
-    candidate = _fit_and_judge(attempt, facts, plan, live) if plan.fitted else empty_candidate()
+    candidate = (
+        _fit_and_judge(attempt, facts, plan, live)
+        if plan.fitted
+        else empty_candidate(attempt.config)
+    )
     adapter = _adapter(attempt, candidate, start)
     new = _store(attempt, adapter, candidate, plan)
     return _conclude(attempt, new, candidate)
@@ -124,7 +128,7 @@ def _adapter(attempt: Attempt, candidate: Candidate, start: Encoder) -> Adapter:
         candidate.deltas,
         Provenance(
             method=job.method,
-            config=attempt.config.model_dump(mode="json"),
+            config=candidate.config.model_dump(mode="json"),
             seed=job.seed,
             parent=attempt.parent,
             stacked_on=start.chain,
