@@ -69,23 +69,15 @@ def fit_and_judge(
     dropped: the first is the one that was asked for. Raises editing.errors.EditError.
     """
     first = _once(start, task, config, judged, seed, progress)
-    if (
-        first.report.verdict == "promoted"
-        or not first.report.held_back
-        or not guarded(task, config)
-    ):
-        return first
     weight = min(FIRMER * config.guard_weight, HEAVIEST)
+    firm = weight == config.guard_weight or not min(len(task.guard_pixels), config.guard_images)
+    if first.report.verdict == "promoted" or not first.report.held_back or firm:
+        return first
     firmer = config.model_copy(update={"guard_weight": weight})
     second = _once(start, task, firmer, judged, seed, progress)
     if second.report.verdict == "promoted":
         return replace(second, others=(first,))
     return replace(first, others=(second,))
-
-
-def guarded(task: EditTask, config: MethodConfig) -> bool:
-    """Whether the guard term has photographs and a weight."""
-    return config.guard_weight > 0 and min(len(task.guard_pixels), config.guard_images) > 0
 
 
 def _once(

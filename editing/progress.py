@@ -7,7 +7,8 @@ from collections.abc import Callable
 Progress = Callable[[str, int, int, float | None], None]
 """`progress(phase, step, steps, loss)`, phase one of "scoring", "training", "gating".
 
-Called between batches; it may raise `errors.EditCancelled`, which passes through unchanged.
+Called between batches; an edit that is fitted twice goes through them twice. It may raise
+`errors.EditCancelled`, which passes through unchanged.
 """
 
 

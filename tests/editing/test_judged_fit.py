@@ -30,9 +30,9 @@ class Bench:
         self.base, self.controls = base, control_set(base, budget=BUDGET)
         self.fits: list[Fit] = []
 
-    def task(self, **changes: object) -> EditTask:
-        task = edit_task([0, 1, 2, 3, 4, 5, 0, 1])
-        return replace(task, guard_pixels=self.controls.pixels, **changes)  # type: ignore[arg-type]
+    @property
+    def task(self) -> EditTask:
+        return replace(edit_task([0, 1, 2, 3, 4, 5, 0, 1]), guard_pixels=self.controls.pixels)
 
     def judged(self, fitted: Fit) -> tuple[GateReport, float]:
         self.fits.append(fitted)
@@ -43,7 +43,7 @@ class Bench:
             make_candidate=lambda strength: self.base.merged_deltas(
                 {name: delta.scaled(strength) for name, delta in fitted.deltas.items()}, label=""
             ),
-            task=self.task(),
+            task=self.task,
             controls=[self.controls],
             config=GateConfig(),
         )
@@ -52,7 +52,7 @@ class Bench:
         known = {"heads": 2, "fc1_fraction": 0.3, "epochs": 60, "guard_images": 64}
         return fit_and_judge(
             self.base,
-            self.task(),
+            self.task,
             quick_config(**{**known, **config}),
             self.judged,
             seed=0,
