@@ -28,9 +28,9 @@ from benchmark.loop import BUDGETS, RESULTS
 from benchmark.record import add_out
 from editing.control import ControlSet
 from editing.fewshot import EditTask, choose_guard, plan_replay
-from editing.gate import GateConfig, GateReport, judge
+from editing.gate import GateConfig, judge
 from editing.judged_fit import fit_and_judge
-from editing.methods import METHODS, Fit, MethodConfig
+from editing.methods import METHODS, MethodConfig
 from encoder.classifier import build_classifier
 from encoder.clip import Encoder, load_encoder
 from encoder.images import decode_image
@@ -184,23 +184,21 @@ def edit_once(
     """Plan, fit and judge one job; the candidate at the gate's strength, and what it reports."""
     replay = plan_replay(earlier.targets.tolist(), config, new=len(new.targets), seed=seed)
     start, replayed = live if replay.stacked else bed.base, earlier.at(replay.positions)
-
-    def at(edit: Fit, strength: float) -> Encoder:
-        deltas = {name: delta.scaled(strength) for name, delta in edit.deltas.items()}
-        return start.merged_deltas(deltas, label=f"strength {strength}")
-
-    def judged(edit: Fit) -> tuple[GateReport, float]:
-        return judge(
+    made = fit_and_judge(
+        start,
+        bed.task(new, replayed),
+        config,
+        lambda candidate: judge(
             base=bed.base,
             parent=live,
             start=start,
-            make_candidate=lambda strength: at(edit, strength),
+            make_candidate=candidate,
             task=bed.task(new, earlier),
             controls=bed.controls,
             config=GateConfig(),
-        )
-
-    made = fit_and_judge(start, bed.task(new, replayed), config, judged, seed=seed)
+        ),
+        seed=seed,
+    )
     facts = {
         "fitted_on": len(new.targets) + len(replayed.targets),
         "stacked": replay.stacked,
@@ -208,7 +206,8 @@ def edit_once(
         "undone_rounds": made.fitted.history.undone,
     }
     told = facts | made.to_json() | made.report.to_json()
-    return at(made.fitted, made.strength), told
+    served = start.merged_deltas(made.fitted.at(made.strength), label=f"job of seed {seed}")
+    return served, told
 
 
 def options_of(prog: str, doc: str | None) -> argparse.ArgumentParser:

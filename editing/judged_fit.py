@@ -16,19 +16,20 @@ from editing.fewshot import EditTask
 from editing.gate import GateReport
 from editing.methods import Fit, MethodConfig, fit
 from editing.progress import Progress, silent
+from editing.training_config import HEAVIEST_GUARD
 from encoder.clip import Encoder
 
 FIRMER = 2.0  # of the guard's weight, in the second fit
-HEAVIEST = 1e6  # guard weight, as in the config
 
-Judge = Callable[[Fit], tuple[GateReport, float]]
+Judge = Callable[[Callable[[float], Encoder]], tuple[GateReport, float]]
+"""`editing.gate.judge` on everything but the candidate at each strength."""
 
 
 @dataclass(frozen=True)
 class JudgedFit:
     """An edit, the config it was fitted by, the gate's report, and the strength to serve it at.
 
-    `others` are fits that were made and dropped. The seconds are this one's.
+    `dropped` is the other fit, where two were made. The seconds are this one's.
     """
 
     fitted: Fit
@@ -37,60 +38,60 @@ class JudgedFit:
     strength: float
     fitting_seconds: float
     gating_seconds: float
-    others: tuple[JudgedFit, ...] = ()
+    dropped: JudgedFit | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What a report says of it beside the gate's own words."""
-        return {
-            "guard_weight": self.config.guard_weight,
-            "dropped_fits": [
-                {
-                    "guard_weight": other.config.guard_weight,
-                    "verdict": other.report.verdict,
-                    "reason": other.report.reason,
-                    "seconds": other.fitting_seconds + other.gating_seconds,
-                }
-                for other in self.others
-            ],
+        other = self.dropped
+        told = other and {
+            "guard_weight": other.config.guard_weight,
+            "verdict": other.report.verdict,
+            "reason": other.report.reason,
+            "seconds": other.fitting_seconds + other.gating_seconds,
         }
+        return {"guard_weight": self.config.guard_weight, "dropped_fit": told}
 
 
 def fit_and_judge(
     start: Encoder,
     task: EditTask,
     config: MethodConfig,
-    judged: Judge,
+    judge: Judge,
     *,
     seed: int,
     progress: Progress = silent,
 ) -> JudgedFit:
-    """Fits `task` on `start` and has it `judged`; once more where control budgets alone stood
+    """Fits `task` on `start` and asks `judge`; once more where control budgets alone stood
     against it and a guard is there to be made firmer. A second fit that is refused, too, is
     dropped: the first is the one that was asked for. Raises editing.errors.EditError.
     """
-    first = _once(start, task, config, judged, seed, progress)
-    weight = min(FIRMER * config.guard_weight, HEAVIEST)
+    first = _once(start, task, config, judge, seed, progress)
+    weight = min(FIRMER * config.guard_weight, HEAVIEST_GUARD)
     firm = weight == config.guard_weight or not min(len(task.guard_pixels), config.guard_images)
     if first.report.verdict == "promoted" or not first.report.held_back or firm:
         return first
     firmer = config.model_copy(update={"guard_weight": weight})
-    second = _once(start, task, firmer, judged, seed, progress)
+    second = _once(start, task, firmer, judge, seed, progress)
     if second.report.verdict == "promoted":
-        return replace(second, others=(first,))
-    return replace(first, others=(second,))
+        return replace(second, dropped=first)
+    return replace(first, dropped=second)
 
 
 def _once(
     start: Encoder,
     task: EditTask,
     config: MethodConfig,
-    judged: Judge,
+    judge: Judge,
     seed: int,
     progress: Progress,
 ) -> JudgedFit:
     began = time.monotonic()
     fitted = fit(start, task, config, seed=seed, progress=progress)
     trained = time.monotonic()
-    report, strength = judged(fitted)
+    report, strength = judge(
+        lambda strength: start.merged_deltas(
+            fitted.at(strength), label=f"candidate at strength {strength}"
+        )
+    )
     ended = time.monotonic()
     return JudgedFit(fitted, config, report, strength, trained - began, ended - trained)

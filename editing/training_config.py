@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from editing.augmentation import Augmentation
 
+HEAVIEST_GUARD = 1e6  # weight of the guard term at most
+
 
 class TrainingConfig(BaseModel):
     """Shared by all methods; each adds its own fields."""
@@ -112,7 +114,7 @@ class TrainingConfig(BaseModel):
     guard_weight: float = Field(
         30.0,
         ge=0,
-        le=1e6,
+        le=HEAVIEST_GUARD,
         description="weight of the distance to the frozen encoder's features on guard images",
     )
     guard_images: int = Field(256, ge=0, le=100_000, description="guard images at most (measured)")

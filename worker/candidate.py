@@ -60,28 +60,27 @@ def make_candidate(
     bench: Bench, config: MethodConfig, gate: GateConfig, *, seed: int, progress: Progress
 ) -> Candidate:
     """Fits the training set and judges the result. Raises editing.errors.EditError."""
-
-    def judged(fitted: Fit) -> tuple[GateReport, float]:
-        return judge(
+    made = fit_and_judge(
+        bench.start,
+        bench.training.task,
+        config,
+        lambda candidate: judge(
             base=bench.base,
             parent=bench.parent,
             start=bench.start,
-            make_candidate=lambda strength: bench.start.merged_deltas(
-                _scaled(fitted, strength), label=f"candidate at strength {strength}"
-            ),
+            make_candidate=candidate,
             task=bench.training.judged,
             controls=bench.controls.sets,
             config=gate,
             questions=bench.questions,
             asked=bench.training.asked,
             progress=progress,
-        )
-
-    made = fit_and_judge(
-        bench.start, bench.training.task, config, judged, seed=seed, progress=progress
+        ),
+        seed=seed,
+        progress=progress,
     )
     return Candidate(
-        deltas=_scaled(made.fitted, made.strength),
+        deltas=made.fitted.at(made.strength),
         config=made.config,
         parameters=made.fitted.parameters,
         strength=made.strength,
@@ -106,12 +105,6 @@ def empty_candidate(config: MethodConfig) -> Candidate:
         "controls": [],
     }
     return Candidate({}, config, 0, 1.0, promoted=True, reason=reason, report=report)
-
-
-def _scaled(fitted: Fit, strength: float) -> dict[str, Delta]:
-    if strength == 1:
-        return dict(fitted.deltas)
-    return {name: delta.scaled(strength) for name, delta in fitted.deltas.items()}
 
 
 def _facts(bench: Bench, made: JudgedFit) -> dict[str, Any]:

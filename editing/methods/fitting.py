@@ -94,6 +94,12 @@ class Fit:
     history: History
     selection: Selection
 
+    def at(self, strength: float) -> dict[str, Delta]:
+        """The deltas at this strength; 1 is the whole edit."""
+        if strength == 1:
+            return dict(self.deltas)
+        return {name: delta.scaled(strength) for name, delta in self.deltas.items()}
+
     @property
     def parameters(self) -> int:
         return sum(delta.parameters for delta in self.deltas.values())

@@ -33,7 +33,7 @@ def test_a_refused_job_is_fitted_again_with_a_firmer_guard(strict: Here) -> None
     assert job.config["guard_weight"] == JUST_TOO_LIGHT  # as it was asked for
     assert job.report is not None
     assert job.report["guard_weight"] == 2 * JUST_TOO_LIGHT
-    [dropped] = job.report["dropped_fits"]
+    dropped = job.report["dropped_fit"]
     assert (dropped["guard_weight"], dropped["verdict"]) == (JUST_TOO_LIGHT, "refused")
     assert "at strength" in dropped["reason"]
     row = strict.desk.adapter(1)
@@ -48,6 +48,6 @@ def test_a_job_that_is_refused_twice_keeps_its_first_fit_as_evidence(strict: Her
     assert (job.status, strict.desk.promoted()) == ("rejected", [0])
     assert job.report is not None
     assert job.report["guard_weight"] == FAR_TOO_LIGHT
-    [dropped] = job.report["dropped_fits"]
+    dropped = job.report["dropped_fit"]
     assert (dropped["guard_weight"], dropped["verdict"]) == (2 * FAR_TOO_LIGHT, "refused")
     assert strict.desk.adapter(1).config["guard_weight"] == FAR_TOO_LIGHT
