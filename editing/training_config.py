@@ -128,7 +128,7 @@ class TrainingConfig(BaseModel):
         "without replay (the papers' protocol)",
     )
     max_images: int = Field(
-        500,
+        1000,
         ge=1,
         le=1_000_000,
         description="a job's images at most; beyond it, all new corrections and a class-balanced "

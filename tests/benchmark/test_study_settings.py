@@ -54,7 +54,9 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
 
 def test_the_row_of_the_service_is_what_the_service_does() -> None:
     [row] = load_study("lab-default", names=["n-service"])
-    assert row.parsed() == parse_config("lorsu", {})
+    service = parse_config("lorsu", {})
+    idle = {"max_images": service.max_images}  # one fit of all photos
+    assert row.parsed().model_copy(update=idle) == service
 
 
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
@@ -64,7 +66,8 @@ def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> No
     ]
     [row] = load_study("lab-default", names=["t-lora-guard-longer"])
     asked = parse_config(request["method"], request["config"])
-    idle = {"max_steps": asked.max_steps, "growth": asked.growth}  # one short round
+    # One short round, on top of what is live.
+    idle = {name: getattr(asked, name) for name in ("max_steps", "growth", "max_images")}
     measured = row.parsed().model_copy(update={**idle, "replay": "stack"})
     assert (request["method"], asked) == (row.method, measured)
 
