@@ -14,6 +14,7 @@ from editing.fewshot import (
     draw_replay,
     plan_replay,
 )
+from editing.methods import parse_config
 from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import random_pixels
 
@@ -99,6 +100,12 @@ def test_an_edit_is_refitted_until_it_is_too_large() -> None:
     assert (len(beyond.positions), beyond.stacked) == (5, True)
     alone = plan_replay("abc", quick_config(replay="stack"), new=5, seed=0)
     assert alone == Replay((), stacked=True)
+
+
+def test_by_default_an_edit_is_refitted_up_to_a_thousand_photos() -> None:
+    config = parse_config("lorsu", {})
+    assert not plan_replay(range(900), config, new=100, seed=0).stacked
+    assert plan_replay(range(901), config, new=100, seed=0).stacked
 
 
 def test_forgetting_refits_everything_else_however_much() -> None:
