@@ -22,6 +22,7 @@ from app.visual_answers import VisualAnswers
 from app.vital_signs import VitalSigns, folders_of
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder
+from registry.session import close_database
 
 TEXT_FEATURES_KEPT = 100_000
 FORWARD_SLOTS = 2  # one decodes while the other computes; more would only share the cores
@@ -84,4 +85,4 @@ class Services:
         self.encoder.stop()
         self.edit_queue.stop()
         self.predictions.stop()
-        self.engine.dispose()
+        close_database(self.engine)

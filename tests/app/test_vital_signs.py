@@ -9,11 +9,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
 
 from app import vital_signs
 from app.errors import NotReady
@@ -131,6 +133,27 @@ def test_a_database_that_hangs_does_not_hang_a_scrape(
                 assert time.monotonic() - begun < SECONDS_OF_A_SCRAPE
                 assert samples["emend_database_up"] == 0
                 assert "emend_disk_free_bytes[('folder', 'data')]" in samples
+
+
+def test_a_service_that_stops_while_its_database_hangs_leaves_no_connection_open(
+    database: PostgresServer, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    """Who still asks the database then is not waited for."""
+    url = create_database(database.url, "emend")
+    opened, closed = list[object](), list[object]()
+    with ExitStack() as until_thawed:
+        with running_service(tmp_path / "data", tiny_encoder, database_url=url) as service:
+            engine = service.services.engine
+            engine.dispose()  # those of the start, which were not counted
+            event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+            event.listen(engine, "close", lambda connection, _: closed.append(connection))
+            assert scraped(service)["emend_database_up"] == 1
+            assert database.process is not None
+            until_thawed.enter_context(frozen(database.process.pid))
+        assert opened
+    wait_for(
+        lambda: set(map(id, opened)) <= set(map(id, closed)), seconds=10, what="them to be closed"
+    )
 
 
 def test_a_disk_that_hangs_does_not_hang_a_scrape(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from registry.errors import DatabaseUnavailable, LabelSetMissing
 from registry.label_sets import get_label_set, put_label_set
-from registry.session import open_database, reading, take_turn, transaction
+from registry.session import close_database, open_database, reading, take_turn, transaction
 from registry.tables import LabelSet
 from servers.postgres import create_database, drop_database
 from tests.support.database import NOON, Memory, together
@@ -157,6 +157,22 @@ def test_a_new_file_that_another_process_prepares_is_waited_for(tmp_path: Path) 
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
     ends.join()
     other.close()
+
+
+def test_a_connection_that_is_still_used_is_closed_when_it_comes_back(memory: Memory) -> None:
+    engine, closed = open_database(memory.url), list[object]()
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    with reading(engine) as session:
+        session.execute(text("SELECT 1"))
+        with reading(engine) as other:
+            other.execute(text("SELECT 1"))
+        assert closed == []
+        close_database(engine)
+        idle = closed[:]
+        assert session.execute(text("SELECT 2")).scalar_one() == 2
+        used = session.connection().connection.driver_connection
+    assert len(idle) == 1
+    assert closed == [*idle, used]
 
 
 def test_after_a_failover_the_server_that_only_reads_is_left(postgres_server: str) -> None:

@@ -33,7 +33,7 @@ from registry import schema
 from registry.adapters import NewAdapter, record_adapter
 from registry.artifacts import ArtifactStore
 from registry.identity import new_id
-from registry.session import reading, transaction
+from registry.session import close_database, reading, transaction
 from registry.snapshots import chain
 from tests.support.waiting import wait_for
 
@@ -186,7 +186,7 @@ def running_service(folder: Path, encoder: Path, **settings: Any) -> Iterator[Ru
             services.stopping.set()
             server.should_exit = True
             thread.join(timeout=READY_SECONDS)
-            services.engine.dispose()
+            close_database(services.engine)  # the service may not have stopped in time
 
 
 def _answers(services: Services) -> bool:
