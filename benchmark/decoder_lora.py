@@ -75,7 +75,7 @@ def tune_decoder(
     edited = parametrise(lesson.frozen, selection, forms, generator=generator)
     lessons = Lessons(labels=None, answers=lesson)
     guard = GuardTerm(encoder, EditTask.of_answers(task), config, generator)  # of nothing
-    course = Course(lesson.vision, lessons, guard, config.augmentation, generator)
+    course = Course(lesson.vision, lessons, guard, generator)
     history = train(edited, course, config, progress=progress)
     deltas = edited.extract()
     return TunedDecoder(_merged(task.vlm, deltas), deltas, history, time.process_time() - began)

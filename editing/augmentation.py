@@ -27,6 +27,16 @@ class Augmentation(BaseModel):
     jitter: float = Field(0.3, ge=0, lt=1, description="brightness, contrast, saturation: 1 ± it")
     grayscale: float = Field(0.1, ge=0, le=1, description="share of images made gray")
 
+    def weaker(self, share: float) -> Augmentation:
+        """The same variations, each to this share of its range; 0 leaves images as they are."""
+        return Augmentation(
+            crop=1 - share * (1 - self.crop),
+            stretch=share * self.stretch,
+            rotation=share * self.rotation,
+            jitter=share * self.jitter,
+            grayscale=share * self.grayscale,
+        )
+
     def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, 3, S, S] -> uint8 [B, 3, S, S]; `generator` lives on the CPU."""
         images = self._warp(pixels.float() / 255, generator)

@@ -66,22 +66,21 @@ class Course:
         vision: VisionFunction,
         lessons: Lessons,
         guard: GuardTerm,
-        augmentation: Augmentation,
         generator: torch.Generator,
     ) -> None:
         self.lessons = lessons
         self._vision = vision
         self._guard = guard
-        self._augmentation = augmentation
         self._generator = generator
         self._batches = {lesson.name: lesson.batches(generator) for lesson in lessons.all}
 
-    def loss(self, weights: Mapping[str, Tensor], note: Note) -> Tensor:
-        """Of new batches under these weights. Raises VanishingGradient (contrastive only)."""
-        loss = self._features_loss(weights, note)
+    def loss(self, weights: Mapping[str, Tensor], augmentation: Augmentation, note: Note) -> Tensor:
+        """Of new batches, so varied, under these weights. Raises VanishingGradient (contrastive
+        only)."""
+        loss = self._features_loss(weights, augmentation, note)
         answers = self.lessons.answers
         if answers is not None:
-            batch, pixels = self._draw(answers)
+            batch, pixels = self._draw(answers, augmentation)
             outcome = answers.outcome(weights, pixels, batch)
             note(answers, batch, outcome.margins)
             loss = loss + answers.weight * outcome.loss
@@ -95,7 +94,9 @@ class Course:
         with torch.no_grad():
             return self._guard.loss(self._vision(pixels, weights), positions).item()
 
-    def _features_loss(self, weights: Mapping[str, Tensor], note: Note) -> Tensor:
+    def _features_loss(
+        self, weights: Mapping[str, Tensor], augmentation: Augmentation, note: Note
+    ) -> Tensor:
         """Of labels and guard: features of both in one forward."""
         labels = self.lessons.labels
         if labels is None:
@@ -103,7 +104,7 @@ class Course:
             if not len(watched):
                 return torch.zeros((), device=self._vision.device)
             return self._guard.loss(self._vision(pixels, weights), watched)
-        batch, corrections = self._draw(labels)
+        batch, corrections = self._draw(labels, augmentation)
         watched, pixels = self._guard.draw()
         features = self._vision(torch.cat([corrections, pixels]), weights)
         ours, theirs = features[: batch.numel()], features[batch.numel() :]
@@ -111,7 +112,7 @@ class Course:
         note(labels, batch, outcome.margins)
         return outcome.loss + self._guard.loss(theirs, watched)
 
-    def _draw(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    def _draw(self, lesson: Lesson, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
         """Positions long [B] and pixels uint8 [B, 3, S, S], varied."""
         batch = self._batches[lesson.name].draw()
-        return batch, self._augmentation.apply(lesson.pixels[batch], self._generator)
+        return batch, augmentation.apply(lesson.pixels[batch], self._generator)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from editing.augmentation import Augmentation
 from editing.course import Course
 from editing.early_stop import EarlyStop, Standing
 from editing.errors import LossDiverged
@@ -26,6 +27,10 @@ tenths."""
 NEAR = 8.0
 """Nor one of the guard term up to WORSE times this: good edits leave 0.2 to 1.5, a tower whose
 features are gone twice the guard's weight."""
+
+FADE = 0.5
+"""Variations of a round over those of the one before: what is taught is to hold for other photos of
+its kind, but what is still wrong after a round is to be learnt as it was sent."""
 
 
 @dataclass
@@ -47,9 +52,10 @@ def train(
 ) -> History:
     """Move `edited`'s numbers, round after round until all that is taught is right.
 
-    Step sizes grow from round to round. But a round that diverges is undone, and those after it
-    take half its step sizes and grow no more; a single round is never undone. For that every
-    example is looked at between rounds, and a copy of all trained numbers is kept while one runs.
+    Step sizes grow from round to round, and photos vary less. But a round that diverges is undone,
+    and those after it take half its step sizes and grow no more; a single round is never undone.
+    For that every example is looked at between rounds, and a copy of all trained numbers is kept
+    while one runs.
 
     Raises LossDiverged (the first loss of a round is no number, or any of a single round),
     VanishingGradient, what progress raises.
@@ -57,7 +63,7 @@ def train(
     rounds = _Rounds(edited, course, config, progress)
     size, growth = 1.0, config.growth
     for number in range(config.rounds if rounds.steps else 0):
-        if not rounds.take(size):
+        if not rounds.take(size, config.augmentation.weaker(FADE**number)):
             size, growth = size / 2, 1.0
             continue
         last = number + 1 == config.rounds  # then nothing depends on what was learnt
@@ -114,17 +120,18 @@ class _Rounds:
             self._level = Level(standing, self._course.guard(self._edited.weights()))
         return self._level
 
-    def take(self, size: float) -> bool:
-        """A round with `size` times the peak step sizes; False: it diverged, and is undone.
+    def take(self, size: float, augmentation: Augmentation) -> bool:
+        """A round with `size` times the peak step sizes, of photos so varied; False: it diverged,
+        and is undone.
 
         Raises LossDiverged, VanishingGradient, what progress raises.
         """
         self.history.planned = self.history.steps + self.steps
         if self._config.rounds == 1:
-            self._run(size)
+            self._run(size, augmentation)
             return True
         before, numbers = self.level, self._edited.snapshot()
-        finite = self._run(size)
+        finite = self._run(size, augmentation)
         self._level = None
         if finite and not self.level.diverged_from(before):
             return True
@@ -134,13 +141,13 @@ class _Rounds:
         self.history.undone += 1
         return False
 
-    def _run(self, size: float) -> bool:
+    def _run(self, size: float, augmentation: Augmentation) -> bool:
         """The steps of a round; False: the loss of one is not finite, and it is the last."""
         pace = Pace(self.steps, self._config)
         history = self.history
         for step in range(self.steps):
             self._tell()
-            loss = self._course.loss(self._edited.trained_weights(), self._stop.note)
+            loss = self._course.loss(self._edited.trained_weights(), augmentation, self._stop.note)
             history.losses.append(loss.item())
             if not math.isfinite(history.losses[-1]):
                 if step == 0 or self._config.rounds == 1:

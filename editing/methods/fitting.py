@@ -144,6 +144,6 @@ def fit(
     start = Start(subject, towers.weight, config.rate_for(*lessons.sizes), generator)
     edited = config.prepare(selection, start)
     guard = GuardTerm(encoder, task, config, generator)
-    course = Course(towers.vision, lessons, guard, config.augmentation, generator)
+    course = Course(towers.vision, lessons, guard, generator)
     history = train(edited, course, config, progress=progress)
     return Fit(edited.extract(), history, selection)

@@ -19,6 +19,13 @@ def test_switched_off_it_changes_nothing() -> None:
     assert torch.equal(varied(STILL, pixels), pixels)
 
 
+def test_a_share_of_it_lies_between_all_and_none() -> None:
+    assert WILD.weaker(1) == WILD
+    assert WILD.weaker(0) == STILL
+    half = Augmentation(crop=0.65, stretch=0.25, rotation=10, jitter=0.3, grayscale=0.25)
+    assert WILD.weaker(0.5) == half
+
+
 def test_it_keeps_shape_and_type_and_varies_every_image() -> None:
     pixels = random_pixels(5)
     images = varied(WILD, pixels)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from editing.augmentation import Augmentation
 from editing.early_stop import Standing
 from editing.errors import EditCancelled, LossDiverged
 from editing.fewshot import EditTask
@@ -54,6 +56,22 @@ def test_every_step_of_every_round_has_its_step_size(taken: list[dict[float, flo
     assert len(taken) == 30
     for found, wanted in zip(taken, expected, strict=True):
         assert found == pytest.approx(wanted)
+
+
+def test_photos_vary_half_as_much_from_round_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    wild, seen = Augmentation(crop=0.2, rotation=40), list[Augmentation]()
+
+    def still(self: Augmentation, pixels: Tensor, _: torch.Generator) -> Tensor:
+        seen.append(self)
+        return pixels
+
+    monkeypatch.setattr(Augmentation, "apply", still)
+    config = quick_config(
+        epochs=1, min_steps=2, batch_size=2, rounds=3, learning_rate=1e-7, stop_margin=100,
+        augmentation=wild,
+    )  # fmt: skip
+    fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    assert seen == [wild.weaker(share) for share in (1, 1, 0.5, 0.5, 0.25, 0.25)]
 
 
 def test_an_early_stop_really_takes_smaller_and_smaller_steps(
