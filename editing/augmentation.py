@@ -21,10 +21,10 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    crop: float = Field(0.75, gt=0, le=1, description="smallest part of the area a crop keeps")
+    crop: float = Field(0.6, gt=0, le=1, description="smallest part of the area a crop keeps")
     stretch: float = Field(0.15, ge=0, le=1, description="largest |ln(width/height)| of a crop")
-    rotation: float = Field(5.0, ge=0, le=45, description="largest rotation, degrees")
-    jitter: float = Field(0.3, ge=0, lt=1, description="brightness, contrast, saturation: 1 ± it")
+    rotation: float = Field(10.0, ge=0, le=45, description="largest rotation, degrees")
+    jitter: float = Field(0.5, ge=0, lt=1, description="brightness, contrast, saturation: 1 ± it")
     grayscale: float = Field(0.1, ge=0, le=1, description="share of images made gray")
 
     def weaker(self, share: float) -> Augmentation:

@@ -95,7 +95,9 @@ class TrainingConfig(BaseModel):
     )
     answer_batch_size: int = Field(8, ge=1, le=4096, description="questions a step")
     augmentation: Augmentation = Field(
-        Augmentation(), description="random variations of the corrections (code)"
+        Augmentation(),
+        description="random variations of the corrections (code) in the first round; each further "
+        "one varies them half as much (measured)",
     )
     stop_margin: float = Field(
         3.0,

@@ -52,7 +52,7 @@ class LorsuConfig(MethodConfig):
             epochs=5, learning_rate=1e-5, fc1_learning_rate=1e-5,
             rounds=1, growth=1, min_steps=0, small_job_rate=1, stop_margin=100,
             guard_weight=0, guard_images=0,
-            augmentation=Augmentation(crop=0.9, stretch=math.log(4 / 3), rotation=0),
+            augmentation=Augmentation(crop=0.9, stretch=math.log(4 / 3), rotation=0, jitter=0.3),
         )  # fmt: skip
 
     def select(self, subject: Subject) -> Selection:
