@@ -30,7 +30,7 @@ class Augmentation(BaseModel):
     def weaker(self, share: float) -> Augmentation:
         """The same variations, each to this share of its range; 0 leaves images as they are."""
         return Augmentation(
-            crop=1 - share * (1 - self.crop),
+            crop=1 - share + share * self.crop,
             stretch=share * self.stretch,
             rotation=share * self.rotation,
             jitter=share * self.jitter,
