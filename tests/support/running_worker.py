@@ -51,6 +51,7 @@ QUICK: dict[str, Any] = {
     "learning_rate": 3e-3,
     "fc1_learning_rate": 3e-3,
     "guard_weight": 0.5,
+    "augmentation": {"jitter": 0.2},  # their colours are all that tells them apart
 }
 """A config that repairs a few plain images in a second, whatever the defaults are."""
 Value = TypeVar("Value")
