@@ -21,7 +21,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
+        1.25e-3, gt=0, le=1, description="peak step size of Adam for everything dense (measured)"
     )
     epochs: float = Field(
         8, ge=0, le=1000, description="passes over the corrections at most (measured; v1: 10-50)"
@@ -30,7 +30,7 @@ class TrainingConfig(BaseModel):
         40, ge=0, le=100_000, description="optimizer steps that a small job may always take"
     )
     small_job_rate: float = Field(
-        0.5,
+        0.4,
         gt=0,
         le=1,
         description="peak step sizes of a job so small that min_steps sets its length, over those "

@@ -37,7 +37,7 @@ class LorsuConfig(MethodConfig):
         0.1, gt=0, le=1, description="of each fc1 weight that may move (code: 0.10, v1: 0.05)"
     )
     fc1_learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
+        1.25e-3, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
     )
 
     @classmethod
