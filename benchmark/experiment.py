@@ -89,6 +89,12 @@ class Experiment(BaseModel):
         return told
 
 
+def shared_variations() -> dict[str, float]:
+    """Of photos, in every study that does not say its own. Fields of `Augmentation`."""
+    shared: dict[str, float] = tomllib.loads(DEFAULTS.read_text("utf-8"))["config"]["augmentation"]
+    return shared
+
+
 def studies(root: Path = EXPERIMENTS) -> list[str]:
     """Names of all studies."""
     return sorted(path.name for path in root.iterdir() if path.is_dir())

@@ -30,7 +30,7 @@ features are gone twice the guard's weight."""
 
 FADE = 0.5
 """Variations of a round over those of the one before: what is taught is to hold for other photos of
-its kind, but what is still wrong after a round is to be learnt as it was sent."""
+its kind, but what is still wrong after a round is to be learnt as it was sent (measured)."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmark.experiment import shared_variations
 from benchmark.head_choice.material import Material
 from benchmark.methods import parse
 from benchmark.record import write_json
@@ -42,7 +43,8 @@ PARTS: Mapping[str, Mapping[str, object]] = {
 }
 EQUAL: Mapping[str, object] = {
     "epochs": 0, "rounds": 1, "small_job_rate": 1, "stop_margin": 100, "batch_size": 8,
-    "guard_weight": 0, "guard_images": 0,
+    "guard_weight": 0, "guard_images": 0, "fc1_learning_rate": 1e-3,
+    "augmentation": shared_variations(),
 }  # fmt: skip
 
 

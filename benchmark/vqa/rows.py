@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from benchmark.experiment import shared_variations
 from editing.methods import LorsuConfig, MethodConfig, parse_config
 
 Protocol = Literal["none", "continual", "refit"]
@@ -26,6 +27,7 @@ CONTINUAL: Mapping[str, Any] = {
     "stop_margin": 100,  # never: all methods take the same steps
     "guard_weight": 0,
     "replay": "stack",
+    "augmentation": shared_variations(),
 }
 ANSWERS: Mapping[str, Any] = {**CONTINUAL, "epochs": 1, "answer_batch_size": 8}
 REFIT: Mapping[str, Any] = {
@@ -34,6 +36,7 @@ REFIT: Mapping[str, Any] = {
     "answer_batch_size": 8,
     "guard_batch_size": 8,
     "max_images": 1000,
+    "augmentation": shared_variations(),
 }
 _STEP_SIZES = ("learning_rate", "fc1_learning_rate")
 LORSU: Mapping[str, Any] = {

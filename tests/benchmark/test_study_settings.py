@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.experiment import load_study
+from benchmark.experiment import load_study, shared_variations
+from benchmark.head_choice.trial import PARTS, SERVICE, Trial
 from benchmark.run import at_pace, main
+from benchmark.vqa.rows import ROWS
+from editing.augmentation import Augmentation
 from editing.methods import parse_config
 from tests.support.studies import LITTLE, arguments, kept
 from tests.support.tiny_lab import tiny_lab
@@ -57,6 +60,15 @@ def test_the_row_of_the_service_is_what_the_service_does() -> None:
     service = parse_config("lorsu", {})
     idle = {"max_images": service.max_images}  # one fit of all photos
     assert row.parsed().model_copy(update=idle) == service
+
+
+def test_studies_share_their_variations_of_photos() -> None:
+    shared = Augmentation(**shared_variations())
+    continual = [row for row in ROWS if row.method is not None]
+    trials = [Trial("digits", part, "lorsu", 0, 10, 40, 0.01) for part in PARTS if part != SERVICE]
+    plain = load_study("lab-continual", names=["lorsu", "full-finetune"])
+    configs = [each.config() for each in (*continual, *trials)] + [each.parsed() for each in plain]
+    assert {config.augmentation for config in configs} == {shared}
 
 
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
