@@ -29,8 +29,9 @@ NEAR = 8.0
 features are gone twice the guard's weight."""
 
 FADE = 0.5
-"""Variations of a round over those of the one before: what is taught is to hold for other photos of
-its kind, but what is still wrong after a round is to be learnt as it was sent (measured)."""
+"""Variations of a round over those of the one before that was kept: what is taught is to hold for
+other photos of its kind, but what is still wrong after a round is to be learnt as it was sent
+(measured)."""
 
 
 @dataclass
@@ -53,7 +54,8 @@ def train(
     """Move `edited`'s numbers, round after round until all that is taught is right.
 
     Step sizes grow from round to round, and photos vary less. But a round that diverges is undone,
-    and those after it take half its step sizes and grow no more; a single round is never undone.
+    and those after it take half its step sizes and grow no more, of photos that vary as its did; a
+    single round is never undone.
     For that every example is looked at between rounds, and a copy of all trained numbers is kept
     while one runs.
 
@@ -61,15 +63,15 @@ def train(
     VanishingGradient, what progress raises.
     """
     rounds = _Rounds(edited, course, config, progress)
-    size, growth = 1.0, config.growth
+    size, growth, varied = 1.0, config.growth, 1.0
     for number in range(config.rounds if rounds.steps else 0):
-        if not rounds.take(size, config.augmentation.weaker(FADE**number)):
+        if not rounds.take(size, config.augmentation.weaker(varied)):
             size, growth = size / 2, 1.0
             continue
         last = number + 1 == config.rounds  # then nothing depends on what was learnt
         if last or rounds.level.standing.right >= config.enough_right:
             break
-        size *= growth
+        size, varied = size * growth, varied * FADE
     return rounds.history
 
 
