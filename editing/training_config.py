@@ -30,7 +30,7 @@ class TrainingConfig(BaseModel):
         40, ge=0, le=100_000, description="optimizer steps that a small job may always take"
     )
     small_job_rate: float = Field(
-        0.4,
+        0.5,
         gt=0,
         le=1,
         description="peak step sizes of a job so small that min_steps sets its length, over those "

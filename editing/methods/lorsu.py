@@ -39,6 +39,10 @@ class LorsuConfig(MethodConfig):
     fc1_learning_rate: float = Field(
         1.25e-3, gt=0, le=1, description="peak step size of Adam for fc1 entries (measured)"
     )
+    # Small jobs are measured at steps of 5e-4, large ones at 1.25e-3.
+    small_job_rate: float = Field(
+        0.4, gt=0, le=1, description="as of all methods, for LoRSU's step sizes (measured)"
+    )
 
     @classmethod
     def code_parity(cls) -> LorsuConfig:

@@ -68,3 +68,14 @@ def test_every_setting_says_what_it_is_and_where_it_ends() -> None:
             assert field.get("description"), name
             bounded = {"minimum", "exclusiveMinimum", "enum", "$ref"} & field.keys()
             assert bounded, name
+
+
+def test_small_jobs_take_the_step_sizes_that_were_measured_for_them() -> None:
+    peaks = {}
+    for method in METHODS:
+        config = parse_config(method, {})
+        assert config.rate_for(1) < config.rate_for(1000) == 1
+        peaks[method] = config.rate_for(1) * config.learning_rate
+    assert peaks == pytest.approx(
+        {"lorsu": 5e-4, "lora": 5e-4, "full_finetune": 5e-5, "layernorm": 5e-3, "spu": 5e-5}
+    )
