@@ -90,8 +90,9 @@ class Experiment(BaseModel):
 
 
 def shared_variations() -> dict[str, float]:
-    """Of photos, in every study that does not say its own. Fields of `Augmentation`."""
-    shared: dict[str, float] = tomllib.loads(DEFAULTS.read_text("utf-8"))["config"]["augmentation"]
+    """Of photos, in every study that does not say its own. Fields of `Augmentation`, those that the
+    shared file says. Raises ExperimentInvalid."""
+    shared: dict[str, float] = _read(DEFAULTS).get("config", {}).get("augmentation", {})
     return shared
 
 

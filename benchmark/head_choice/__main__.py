@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmark.datasets.missing import DataSetError
+from benchmark.experiment import ExperimentInvalid
 from benchmark.head_choice.material import MATERIALS
 from benchmark.head_choice.table import TrialsDiffer, markdown
 from benchmark.head_choice.trial import CHOICES, PARTS, Result, ResultStore, Trial, facts, run
@@ -61,7 +62,14 @@ def main() -> int:
             return 0 if results else 1
         at = check_out(options.out, allow_dirty=options.allow_dirty)
         results = study(options, load_encoder(options.encoder), at)
-    except (DataSetError, DirtyTree, EditError, EncoderError, TrialsDiffer) as problem:
+    except (
+        DataSetError,
+        DirtyTree,
+        EditError,
+        EncoderError,
+        ExperimentInvalid,
+        TrialsDiffer,
+    ) as problem:
         print(f"head_choice stopped: {problem}")
         return 1
     print(markdown(results))

@@ -44,7 +44,7 @@ PARTS: Mapping[str, Mapping[str, object]] = {
 EQUAL: Mapping[str, object] = {
     "epochs": 0, "rounds": 1, "small_job_rate": 1, "stop_margin": 100, "batch_size": 8,
     "guard_weight": 0, "guard_images": 0, "fc1_learning_rate": 1e-3,
-    "augmentation": shared_variations(),
+    "max_images": 500,  # of a service's jobs only: told, so that kept runs stay those of this file
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ class Trial:
             return parse(self.choice, LorsuConfig.PAPER)
         changes = {
             **LorsuConfig.PAPER,
+            "augmentation": shared_variations(),
             "min_steps": self.steps,
             "learning_rate": self.rate,
             **PARTS[self.part],

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmark.datasets.missing import DataSetError
+from benchmark.experiment import ExperimentInvalid
 from benchmark.lab import Lab
 from benchmark.loop import RESULTS, say
 from benchmark.record import add_out, commit_of
@@ -32,7 +33,15 @@ def main() -> int:
             _study(options, store, commit_of(parser, options.out, allow_dirty=options.allow_dirty))
         if options.table or (options.vlm is not None and options.validate is None):
             print(markdown(store.all()))
-    except (DataSetError, EditError, EncoderError, NoBaseline, RunsDiffer, VlmNeeded) as problem:
+    except (
+        DataSetError,
+        EditError,
+        EncoderError,
+        ExperimentInvalid,
+        NoBaseline,
+        RunsDiffer,
+        VlmNeeded,
+    ) as problem:
         print(f"the study stopped: {problem}", file=sys.stderr)
         return 1
     return 0

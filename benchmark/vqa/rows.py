@@ -1,7 +1,7 @@
 """The rows of the study's table: which method, in which protocol, with which settings.
 
-All rows of the continual protocol share objective, epochs, batches and augmentation; step sizes are
-each method's defaults, written down here so that kept runs say what they were made with. Negatives
+All rows of the continual protocol share objective, epochs, batches and augmentation; step sizes
+were each method's defaults, and stay what the kept runs were made with. Negatives
 are the update's own labels: with the whole vocabulary, updates without replay push down what
 earlier ones taught.
 """
@@ -27,7 +27,6 @@ CONTINUAL: Mapping[str, Any] = {
     "stop_margin": 100,  # never: all methods take the same steps
     "guard_weight": 0,
     "replay": "stack",
-    "augmentation": shared_variations(),
 }
 ANSWERS: Mapping[str, Any] = {**CONTINUAL, "epochs": 1, "answer_batch_size": 8}
 REFIT: Mapping[str, Any] = {
@@ -36,7 +35,6 @@ REFIT: Mapping[str, Any] = {
     "answer_batch_size": 8,
     "guard_batch_size": 8,
     "max_images": 1000,
-    "augmentation": shared_variations(),
 }
 _STEP_SIZES = ("learning_rate", "fc1_learning_rate")
 LORSU: Mapping[str, Any] = {
@@ -64,10 +62,14 @@ class Row:
     part: Part = "encoder"
 
     def config(self) -> MethodConfig:
-        """Raises InvalidConfig, UnknownMethod; ValueError for a row that edits nothing."""
+        """With the variations of photos that all studies share.
+
+        Raises InvalidConfig, UnknownMethod, ExperimentInvalid; ValueError for a row that edits
+        nothing.
+        """
         if self.method is None:
             raise ValueError(f"{self.name} edits nothing")
-        return parse_config(self.method, self.settings)
+        return parse_config(self.method, {"augmentation": shared_variations(), **self.settings})
 
     def at_pace(self, factor: float) -> Row:
         """The same with all step sizes times `factor`, under a name of its own."""

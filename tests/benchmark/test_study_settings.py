@@ -17,6 +17,8 @@ from editing.methods import parse_config
 from tests.support.studies import LITTLE, arguments, kept
 from tests.support.tiny_lab import tiny_lab
 
+HEAD_CHOICE = Path(__file__).parents[2] / "benchmark/results/head_choice"
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,9 +57,13 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
     assert mine.facts == its.facts
 
 
-def test_the_row_of_the_service_is_what_the_service_does() -> None:
-    [row] = load_study("lab-default", names=["n-service"])
-    service = parse_config("lorsu", {})
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("n-service", "lorsu"), ("p-service-full-finetune", "full_finetune")],
+)
+def test_the_row_of_the_service_is_what_the_service_does(name: str, method: str) -> None:
+    [row] = load_study("lab-default", names=[name])
+    service = parse_config(method, {})
     idle = {"max_images": service.max_images}  # one fit of all photos
     assert row.parsed().model_copy(update=idle) == service
 
@@ -69,6 +75,15 @@ def test_studies_share_their_variations_of_photos() -> None:
     plain = load_study("lab-continual", names=["lorsu", "full-finetune"])
     configs = [each.config() for each in (*continual, *trials)] + [each.parsed() for each in plain]
     assert {config.augmentation for config in configs} == {shared}
+
+
+def test_kept_trials_of_heads_are_of_these_settings() -> None:
+    """Or the command would do them again. Those of the service change when the service does."""
+    kept = [json.loads(path.read_text("utf-8")) for path in HEAD_CHOICE.glob("digits-heads-*.json")]
+    assert len(kept) == 24
+    for told in kept:
+        config = Trial(**told["trial"]).config()
+        assert told["facts"]["config"] == config.model_dump(mode="json")
 
 
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
