@@ -25,12 +25,13 @@ from benchmark.datasets.lab import load_lab
 from benchmark.datasets.photos import kept_groups
 from benchmark.lab import Files, Lab, LabelNames, Photos, named
 from benchmark.loop import BUDGETS, RESULTS
+from benchmark.methods import method_names
 from benchmark.record import add_out
 from editing.control import ControlSet
 from editing.fewshot import EditTask, choose_guard, plan_replay
 from editing.gate import GateConfig, judge
 from editing.judged_fit import fit_and_judge
-from editing.methods import METHODS, MethodConfig
+from editing.methods import MethodConfig
 from encoder.classifier import build_classifier
 from encoder.clip import Encoder, load_encoder
 from encoder.images import decode_image
@@ -215,7 +216,7 @@ def options_of(prog: str, doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, prog=f"python -m benchmark.{prog}")
     parser.add_argument("--lab", type=Path, default=Path("../shared/lab"), help="the lab folder")
     parser.add_argument("--name", default="defaults", help="of these settings, for the result")
-    parser.add_argument("--method", choices=sorted(METHODS), default="lorsu", help="of editing")
+    parser.add_argument("--method", choices=method_names(), default="lorsu", help="of editing")
     parser.add_argument("--config", default="{}", help="settings over its defaults, as JSON")
     parser.add_argument("--seed", type=int, default=0, help="of the cut, the draws and the fits")
     add_out(parser, RESULTS)

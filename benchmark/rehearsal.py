@@ -23,10 +23,11 @@ from benchmark.eyes import Eyes
 from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of, percent_right
 from benchmark.lab import Lab
 from benchmark.loop import say
+from benchmark.methods import parse
 from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
 from editing.errors import EditError
-from editing.methods import MethodConfig, parse_config
+from editing.methods import MethodConfig
 from encoder.clip import Encoder
 from encoder.errors import EncoderError
 
@@ -151,7 +152,7 @@ def main() -> int:
     options = parser.parse_args()
     path = options.out / f"rehearsal-{options.name}-seed{options.seed}.json"
     try:
-        config = parse_config(options.method, json.loads(options.config))
+        config = parse(options.method, json.loads(options.config))
         at = check_out(path, allow_dirty=options.allow_dirty)
         lab = Lab(options.lab)
         bed = load_bed(lab, shots=options.shots, seed=options.seed, updates=options.updates)

@@ -28,10 +28,11 @@ from benchmark.datasets.photos import Photo
 from benchmark.jobs import Bed, Signs, edit_once, load_bed, options_of
 from benchmark.lab import Lab
 from benchmark.loop import say
+from benchmark.methods import parse
 from benchmark.metrics import flips, percent
 from benchmark.record import DirtyTree, check_out, code_digest, libraries, write_json
 from editing.errors import EditError
-from editing.methods import MethodConfig, parse_config
+from editing.methods import MethodConfig
 from encoder.errors import EncoderError
 
 CLASSMATES = 40  # photos at most
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.out / f"single-{options.name}-seed{options.seed}.json"
     try:
         commit = check_out(path, allow_dirty=options.allow_dirty)
-        config = parse_config(options.method, json.loads(options.config))
+        config = parse(options.method, json.loads(options.config))
         lab = Lab(options.lab)
         bed = load_bed(lab, shots=1, seed=options.seed)
         data = replace(load_lab(lab.root), test=())

@@ -24,13 +24,14 @@ from benchmark.datasets.missing import DataSetError
 from benchmark.jobs import Bed, load_bed, options_of
 from benchmark.lab import Lab
 from benchmark.loop import say
+from benchmark.methods import parse
 from benchmark.record import DirtyTree, check_out, libraries, write_json
 from editing.control import ControlChange, ControlSet
 from editing.errors import EditError
 from editing.examiner import Examiner
 from editing.fewshot import EditTask
 from editing.gate import GateConfig
-from editing.methods import MethodConfig, fit, parse_config
+from editing.methods import MethodConfig, fit
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
 from encoder.deltas import Delta
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.out / f"strengths-{options.name}-seed{options.seed}.json"
     try:
         at = check_out(path, allow_dirty=options.allow_dirty)
-        config = parse_config(options.method, json.loads(options.config))
+        config = parse(options.method, json.loads(options.config))
         bed = load_bed(Lab(options.lab), shots=options.shots, seed=options.seed, updates=1)
         told = sweep(bed, config, seed=options.seed, strengths=options.strengths)
     except (DataSetError, DirtyTree, EditError, EncoderError, json.JSONDecodeError) as problem:

@@ -11,11 +11,11 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from editing.errors import UnknownMethod
+from editing.errors import EditError, UnknownMethod
 from editing.methods import METHODS, MethodConfig, validated
 
 
-class NotOneMethod(Exception):
+class NotOneMethod(EditError):
     """A module of this folder holds no method, or several."""
 
     def __init__(self, module: str, found: list[str]) -> None:
@@ -24,16 +24,26 @@ class NotOneMethod(Exception):
         self.found = found
 
 
+class NameTaken(EditError):
+    """A module of this folder has the name of a method of the service."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(f"{module} has the name of a method of the service; give it another one")
+
+
 def method_names() -> list[str]:
     """The service's methods, then those of this folder."""
-    return [*METHODS, *(name for name in _modules() if name not in METHODS)]
+    return [*METHODS, *_modules()]
 
 
 def find_method(name: str) -> type[MethodConfig]:
-    """The method of this name, the service's first. Raises UnknownMethod, NotOneMethod."""
+    """The method of this name. Raises UnknownMethod, NotOneMethod, NameTaken."""
+    modules = _modules()
     if name in METHODS:
+        if name in modules:
+            raise NameTaken(f"{__name__}.{name}")
         return METHODS[name]
-    if name not in _modules():
+    if name not in modules:
         raise UnknownMethod(name, method_names())
     module = importlib.import_module(f"{__name__}.{name}")
     found = [
@@ -49,7 +59,7 @@ def find_method(name: str) -> type[MethodConfig]:
 def parse(name: str, values: Mapping[str, Any]) -> MethodConfig:
     """The method's config with `values` over its defaults.
 
-    Raises UnknownMethod, NotOneMethod, InvalidConfig.
+    Raises UnknownMethod, NotOneMethod, NameTaken, InvalidConfig.
     """
     return validated(find_method(name), name, values)
 

@@ -131,6 +131,19 @@ def test_the_command_fits_once_and_asks_at_every_tenth(
     assert few["strengths"] == [kept["strengths"][5], whole]
 
 
+def test_the_command_takes_methods_of_the_benchmark(tmp_path: Path) -> None:
+    told = ["--lab", str(tiny_lab(tmp_path / "lab")), "--out", str(tmp_path), "--shots", "1"]
+    quick = {"min_steps": 10, "rounds": 1, "guard_weight": 0}
+    asked = ["--name", "own", "--strengths", "1", "--method"]
+    alike = {"layerwise_lorsu": {**quick, "layer_decay": 1}, "lorsu": quick}
+    found = []
+    for method, config in alike.items():
+        assert main([*told, *asked, method, "--config", json.dumps(config)]) == 0
+        found.append(json.loads((tmp_path / "strengths-own-seed0.json").read_text()))
+    assert [each["method"] for each in found] == list(alike)
+    assert found[0]["strengths"] == found[1]["strengths"]
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (["--lab", str(tmp_path / "none")], ["--config", "{"], ["--config", '{"a": 1}']):
         assert main([*wrong, "--out", str(tmp_path)]) == 1

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import benchmark.methods
-from benchmark.methods import NotOneMethod, find_method, method_names, parse
+from benchmark.methods import NameTaken, NotOneMethod, find_method, method_names, parse
+from benchmark.run import main
 from editing.errors import InvalidConfig, UnknownMethod
 from editing.methods import METHODS, LorsuConfig
 
@@ -33,11 +34,19 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         del sys.modules[name]
 
 
-def test_the_services_methods_are_found_by_their_names(write: Write) -> None:
-    write("lorsu", WIDER)
+@pytest.mark.usefixtures("write")
+def test_the_services_methods_are_found_by_their_names() -> None:
     for name, config in METHODS.items():
         assert find_method(name) is config
     assert method_names() == list(METHODS)
+
+
+def test_a_file_may_not_have_the_name_of_a_method_of_the_service(write: Write) -> None:
+    """Its runs would be the service's, under its own title."""
+    write("spu", WIDER)
+    with pytest.raises(NameTaken, match=r"benchmark\.methods\.spu .* another"):
+        find_method("spu")
+    assert find_method("lora") is METHODS["lora"]
 
 
 def test_a_file_is_a_method(write: Write) -> None:
@@ -74,3 +83,16 @@ def test_a_file_holds_one_method(write: Write, source: str, held: str) -> None:
     write("odd", source)
     with pytest.raises(NotOneMethod, match=rf"benchmark\.methods\.odd must .*{held}"):
         find_method("odd")
+
+
+def test_a_study_of_such_a_file_stops_with_a_sentence(
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.delitem(sys.modules, "benchmark.methods.layerwise_lorsu", raising=False)
+    write("layerwise_lorsu", WIDER + WIDER.replace("Wider", "Another"))
+    assert main(["lab-default", "i-layerwise", "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("the study stopped: benchmark.methods.layerwise_lorsu must hold one")
