@@ -81,10 +81,12 @@ def group_of(record: Record) -> Group:
     return record.facts["data"], record.facts["shots"]
 
 
-def spread(runs: Sequence[Record], value: Callable[[Record], float]) -> str:
-    """Mean ± deviation over runs, one decimal."""
+def spread(
+    runs: Sequence[Record], value: Callable[[Record], float], *, signed: bool = False
+) -> str:
+    """Mean ± deviation over runs, one decimal; with `signed` gains have a sign, too."""
     told = Spread.of([value(run) for run in runs])
-    shown = f"{told.mean:.1f}".replace("-", "−")
+    shown = f"{told.mean:{'+' if signed else ''}.1f}".replace("-", "−")
     return shown + (f" ± {told.deviation:.1f}" if told.count > 1 else "")
 
 
@@ -174,8 +176,7 @@ def _minutes(run: Record) -> float:
 
 
 def _change(runs: Sequence[Record], asked: Callable[[Record], Asked]) -> str:
-    changes = [asked(run).after - asked(run).before for run in runs]
-    return f"{Spread.of(changes).mean:+.1f}".replace("-", "−")
+    return spread(runs, lambda run: asked(run).after - asked(run).before, signed=True)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -55,7 +55,8 @@ def test_a_table_has_mean_and_deviation_over_seeds() -> None:
     head, _, zero, lorsu = [line.split(" | ") for line in told.splitlines() if line.startswith("|")]
     row = dict(zip(head, lorsu, strict=True))
     assert row["target %"] == "52.0 ± 2.8"
-    assert row["change"] == "−0.5"  # the last column of this name: of the control set
+    assert row["change"] == "−0.5 ± 0.0"  # the last column of this name: of the control set
+    assert lorsu[4] == "+12.0 ± 2.8"  # the first: of the target
     assert (row["seeds"], row["flips %"]) == ("2", "2.0 ± 0.0")
     assert row["ACC"] == "36.0 ± 1.4"
     assert row["BWT"] == "0.0 ± 0.0"
