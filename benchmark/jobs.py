@@ -28,10 +28,11 @@ from benchmark.loop import BUDGETS, RESULTS
 from benchmark.methods import method_names
 from benchmark.record import add_out
 from editing.control import ControlSet
-from editing.fewshot import EditTask, choose_guard, plan_replay
+from editing.fewshot import EditTask, choose_guard
 from editing.gate import GateConfig, judge
 from editing.judged_fit import fit_and_judge
 from editing.methods import MethodConfig
+from editing.replay import plan_replay
 from encoder.classifier import build_classifier
 from encoder.clip import Encoder, load_encoder
 from encoder.images import decode_image

@@ -5,8 +5,6 @@ Legend: B images of the batch, V labels of the vocabulary, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import Tensor
 
@@ -29,7 +27,7 @@ class Objective:
         self._most_texts = config.text_labels
         self._targets = task.targets.to(device)
         self._allowed = task.allowed.to(device)
-        competing = _COMPETING[config.negatives](encoder, task)
+        competing = config.competing(encoder, task)
         if self.name == "cross-entropy" and int(competing.sum(dim=1).max()) < 2:
             raise VanishingGradient(self.name, "no label competes with the right ones")
         self._competing = competing.to(device)
@@ -68,46 +66,3 @@ class Objective:
         nearness[own] = -torch.inf
         found = nearness.topk(min(room, nearness.numel()))
         return torch.cat([own, found.indices[found.values > -torch.inf]])
-
-
-def job_negatives(encoder: Encoder, task: EditTask) -> Tensor:
-    """bool [N, V]: of what is allowed, only the job's own labels and the encoder's present answers.
-
-    Without replay, pushing away labels that the job does not teach undoes what earlier jobs taught.
-    The present answers are pushed all the same, as a correction must get the better of its own.
-    """
-    involved = torch.zeros(task.text_features.shape[0], dtype=torch.bool)
-    involved[task.targets] = True
-    involved[_logits(encoder, task).argmax(dim=1)] = True
-    return task.allowed & involved
-
-
-def own_labels(encoder: Encoder, task: EditTask) -> Tensor:
-    """bool [N, V]: of what is allowed, the job's own labels; for an image that has no other among
-    them, the strongest other one besides, without which there would be nothing to learn."""
-    involved = torch.zeros(task.text_features.shape[0], dtype=torch.bool)
-    involved[task.targets] = True
-    competing = task.allowed & involved
-    alone = competing.sum(dim=1) < 2
-    if alone.any():
-        others = _logits(encoder, task).scatter(1, task.targets[:, None], -torch.inf)
-        rivals = torch.zeros_like(competing).scatter(1, others.argmax(dim=1, keepdim=True), True)
-        competing |= rivals & task.allowed & alone[:, None]
-    return competing
-
-
-def _everything(_: Encoder, task: EditTask) -> Tensor:
-    return task.allowed
-
-
-def _logits(encoder: Encoder, task: EditTask) -> Tensor:
-    """fp32 [N, V], of the encoder as it is."""
-    features = encoder.embed_images(task.pixels).cpu()
-    return losses.masked_logits(features, task.text_features, task.allowed, encoder.logit_scale)
-
-
-_COMPETING: Mapping[str, Callable[[Encoder, EditTask], Tensor]] = {
-    "vocabulary": _everything,
-    "job": job_negatives,
-    "own-labels": own_labels,
-}

@@ -9,8 +9,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from editing.augmentation import Augmentation
+from editing.fewshot import EditTask
+from editing.negatives import COMPETING
+from encoder.clip import Encoder
 
 HEAVIEST_GUARD = 1e6  # weight of the guard term at most
 
@@ -79,11 +83,10 @@ class TrainingConfig(BaseModel):
         "cross-entropy",
         description="over the vocabulary's text features, or the paper's in-batch loss",
     )
-    negatives: Literal["vocabulary", "job", "own-labels"] = Field(
+    negatives: Literal["vocabulary", "own-labels"] = Field(
         "vocabulary",
-        description="wrong labels to push away: all that an image allows, of those the job's own "
-        "labels and what the encoder answered before, or the job's own labels alone, which "
-        "forgets least where nothing is replayed, and fixes least (measured)",
+        description="wrong labels to push away: all that an image allows, or of those the job's "
+        "own labels, which forgets less where nothing is replayed (measured)",
     )
     vqa_objective: Literal["likelihood", "caption", "both"] = Field(
         "likelihood",
@@ -137,6 +140,10 @@ class TrainingConfig(BaseModel):
         "draw of the earlier ones are fitted on top of the parent (but forgetting a correction "
         "refits all others)",
     )
+
+    def competing(self, encoder: Encoder, task: EditTask) -> Tensor:
+        """bool [N, V]: the labels of which an image is to be told from the others in training."""
+        return COMPETING[self.negatives](encoder, task)
 
     def rate_for(self, images: int, questions: int = 0) -> float:
         """Factor of the peak step sizes for a job of so many labelled images and questions."""

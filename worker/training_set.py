@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from editing.answer_task import AnswerTask
-from editing.fewshot import EditTask, draw_replay, plan_replay
+from editing.fewshot import EditTask
 from editing.questions import AskedCorrections
+from editing.replay import draw_replay, plan_replay
 from editing.training_config import TrainingConfig
 from encoder.classifier import TextFeatureCache
 from encoder.clip import Encoder

@@ -9,13 +9,9 @@ import torch
 from editing.errors import InvalidTask, NoImages
 from editing.fewshot import (
     ClassBalancedBatches,
-    Replay,
     choose_guard,
-    draw_replay,
-    plan_replay,
 )
-from editing.methods import parse_config
-from tests.support.edit_task import edit_task, quick_config
+from tests.support.edit_task import edit_task
 from tests.support.tiny_encoder import random_pixels
 
 
@@ -53,25 +49,6 @@ def test_parts_of_different_lengths_are_refused() -> None:
         replace(task, pixels=task.pixels.float())
 
 
-def test_replay_is_balanced_over_classes() -> None:
-    labels = ["a"] * 50 + ["b"] * 3 + ["c"] * 50
-    drawn = draw_replay(labels, room=23, seed=1)
-    assert Counter(labels[position] for position in drawn) == {"a": 10, "b": 3, "c": 10}
-    assert drawn == sorted(set(drawn))
-
-
-def test_replay_takes_everything_that_fits_and_nothing_without_room() -> None:
-    assert draw_replay([1, 2, 2], room=500, seed=0) == [0, 1, 2]
-    assert draw_replay([1, 2, 2], room=0, seed=0) == []
-    assert draw_replay([], room=5, seed=0) == []
-
-
-def test_replay_depends_on_the_seed_alone() -> None:
-    labels = [number % 7 for number in range(70)]
-    assert draw_replay(labels, room=20, seed=3) == draw_replay(labels, room=20, seed=3)
-    assert draw_replay(labels, room=20, seed=3) != draw_replay(labels, room=20, seed=4)
-
-
 def test_guard_images_leave_half_of_every_control_set_unseen() -> None:
     sets = [range(100), range(100, 105), range(105, 145)]
     chosen = choose_guard(sets, count=256, seed=0)
@@ -91,29 +68,6 @@ def test_a_guard_image_of_several_control_sets_is_chosen_in_all_of_them() -> Non
     shared = {row for row in chosen[2] if row < 100}
     assert shared == {name for name in names[0] if name < 100}
     assert len(names[0]) + len(chosen[2]) - len(shared) > 140
-
-
-def test_an_edit_is_refitted_until_it_is_too_large() -> None:
-    config = quick_config(max_images=10)
-    assert plan_replay("abcab", config, new=5, seed=0) == Replay((0, 1, 2, 3, 4), stacked=False)
-    beyond = plan_replay("abcabc", config, new=5, seed=0)
-    assert (len(beyond.positions), beyond.stacked) == (5, True)
-    alone = plan_replay("abc", quick_config(replay="stack"), new=5, seed=0)
-    assert alone == Replay((), stacked=True)
-
-
-def test_by_default_an_edit_is_refitted_up_to_a_thousand_photos() -> None:
-    config = parse_config("lorsu", {})
-    assert not plan_replay(range(900), config, new=100, seed=0).stacked
-    assert plan_replay(range(901), config, new=100, seed=0).stacked
-
-
-def test_forgetting_refits_everything_else_however_much() -> None:
-    """What is not fitted again from the base would be forgotten too, and the gate refuse it."""
-    for replay in ("refit", "stack"):
-        config = quick_config(max_images=4, replay=replay)
-        plan = plan_replay("abcabc", config, new=2, seed=0, must_refit=True)
-        assert plan == Replay(tuple(range(6)), stacked=False)
 
 
 def test_batches_show_every_class_equally_often() -> None:

@@ -12,7 +12,8 @@ from editing import losses
 from editing.errors import VanishingGradient
 from editing.fewshot import EditTask
 from editing.methods import fit
-from editing.objective import Objective, job_negatives, own_labels
+from editing.negatives import own_labels
+from editing.objective import Objective
 from encoder.clip import Encoder
 from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import tiny_encoder
@@ -26,7 +27,7 @@ def answers(encoder: Encoder, task: EditTask) -> Tensor:
 def test_own_labels_push_no_other_label_away() -> None:
     encoder, task = tiny_encoder(), edit_task([1, 1, 2, 2])
     others = [label for label in range(task.text_features.shape[0]) if label not in (1, 2)]
-    assert set(answers(encoder, task).tolist()) & set(others)  # which `job` would push away
+    assert set(answers(encoder, task).tolist()) & set(others)  # which would lead
     moved = task.text_features.clone()
     moved[others] = -moved[others]
     other = replace(task, text_features=moved)
@@ -55,7 +56,7 @@ def test_no_label_that_is_not_allowed_becomes_a_rival() -> None:
         fit(encoder, replace(task, allowed=own), quick_config(negatives="own-labels"), seed=0)
 
 
-@pytest.mark.parametrize("negatives", ["job", "own-labels", "vocabulary"])
+@pytest.mark.parametrize("negatives", ["own-labels", "vocabulary"])
 def test_right_is_what_leads_all_that_an_image_may_be(negatives: str) -> None:
     encoder, task = tiny_encoder(), edit_task([1, 1, 2, 2])
     objective = Objective(encoder, task, quick_config(negatives=negatives))
@@ -64,9 +65,3 @@ def test_right_is_what_leads_all_that_an_image_may_be(negatives: str) -> None:
     margins = objective.margins(features, batch, task.text_features)
     assert torch.equal(margins, losses.margins(whole, task.targets))
     assert (margins > 0).tolist() == (answers(encoder, task) == task.targets).tolist()
-
-
-def test_the_job_pushes_away_what_was_answered_before() -> None:
-    encoder, task = tiny_encoder(), edit_task([1, 1, 2, 2])
-    involved = {1, 2} | set(answers(encoder, task).tolist())
-    assert set(job_negatives(encoder, task).nonzero()[:, 1].tolist()) == involved

@@ -49,22 +49,6 @@ def test_code_parity_adds_projection_and_biases() -> None:
     assert all(isinstance(delta, Dense) for delta in added.values())
 
 
-def test_job_negatives_leave_labels_of_other_jobs_alone() -> None:
-    encoder, task = tiny_encoder(), edit_task([1, 1, 2])
-    answers = (encoder.embed_images(task.pixels) @ task.text_features.T).argmax(dim=1)
-    involved = set(answers.tolist()) | {1, 2}
-    uninvolved = next(label for label in range(6) if label not in involved)
-    moved = task.text_features.clone()
-    moved[uninvolved] = -moved[uninvolved]
-    other = replace(task, text_features=moved)
-    for negatives, same in (("job", True), ("vocabulary", False)):
-        config = quick_config(negatives=negatives, epochs=2)
-        first, second = (
-            fit(encoder, each, config, seed=0).history.losses for each in (task, other)
-        )
-        assert (first == second) is same
-
-
 def test_scoring_starts_from_the_encoder_given() -> None:
     base, task = tiny_encoder(), edit_task(TARGETS)
     first = fit(base, task, quick_config(epochs=3), seed=0)
