@@ -6,7 +6,9 @@ the CSV in there has no classes, the one that has comes in an archive of its own
 separated by semicolons. Photos are used whole, with the border around the sign.
 
 Surprise: test photos are shuffled and do not name their tracks, so each is a group of its own.
-Class order and prompts are the paper's (arXiv 2407.16526); the wording of the names is ours.
+Class order and prompts are the paper's (arXiv 2407.16526); the wording of the names is ours. A file
+`class_names.txt` beside the archives, a name a line in the official order, puts others in their
+place: those of the paper stand in its authors' repository, in `src/clip_ft/datasets/gtsrb.py`.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ UPDATES = (
     (12, 26, 41, 0, 37, 6, 13, 24),
     (30, 28, 31, 7, 16, 4, 36, 8),
 )
+NAMES = "class_names.txt"
 TEST_CSV = "GT-final_test.csv"
 _TRAINING = ("Final_Training/Images", "Training", "Training/Images")
 _ABOVE_TRAINING = (
@@ -95,11 +98,28 @@ def load_gtsrb(root: Path) -> DataSet:
     `root` holds the archives unpacked, with or without the folder `GTSRB` and the folders that are
     named like the archives. Raises SetMissing, SetMalformed, ClassEmpty.
     """
+    labels = _names(root / NAMES)
     train = tuple(_train(root))
     test = tuple(_test(root))
     for split, photos in (("train", train), ("test", test)):
-        refuse_empty(NAME, split, LABELS, photos, root)
-    return DataSet(NAME, LABELS, TEMPLATES, UPDATES, train, test)
+        refuse_empty(NAME, split, labels, photos, root)
+    return DataSet(NAME, labels, TEMPLATES, UPDATES, train, test)
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    """Those of the file where there is one, else ours."""
+    if not file.exists():
+        return LABELS
+    try:
+        names = tuple(line.strip() for line in file.read_text("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise SetMalformed(file, "its text", f"it is not UTF-8 ({error})") from error
+    for number, name in enumerate(names, start=1):
+        if not name or name in names[: number - 1]:
+            raise SetMalformed(file, f"line {number}", f"{name!r} is no name of its own")
+    if len(names) != len(LABELS):
+        raise SetMalformed(file, "its lines", f"{len(names)} names for {len(LABELS)} classes")
+    return names
 
 
 def _train(root: Path) -> Iterator[Photo]:

@@ -7,11 +7,11 @@ subjects are for training, the other seven for test; four of the 31 activities a
 Decoding takes far longer than reading a picture: `python -m benchmark.datasets.keep_frames` writes
 the frames once into a folder `frames` beside `mp4`, and what is there is read instead.
 
-The caption of each activity is worded by us: the paper's table is not legible to us. That 27
-activities have 22 captions leaves no choice of which share one: a still picture does not tell
-drinking from pouring out of a bottle or a can, the two steps of making coffee, or entering, leaving
-and walking. So a caption can be taught by several updates; `Photo.update` tells which one a photo
-belongs to.
+The captions are the paper's, as its authors' code names the classes of their DALL·E pictures. Which
+activity has which is not published; that 27 have 22 leaves no choice of which share one: a still
+picture does not tell drinking from pouring out of a bottle or a can, the two steps of making
+coffee, or entering, leaving and walking. So a caption can be taught by several updates;
+`Photo.update` tells which one a photo belongs to.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ UPDATES = (
         "WatchTV": "watching TV",
         "Laydown": "lying down",
         "Sitdown": "sitting down",
-        "Pour.Fromkettle": "pouring from a kettle",
+        "Pour.Fromkettle": "holding a black kettle",
         "Enter": "walking",
         "Drink.Frombottle": "holding a bottle",
     },
     {
-        "Eat.Attable": "eating at a table",
+        "Eat.Attable": "eating",
         "Pour.Frombottle": "holding a bottle",
         "Cook.Cleandishes": "washing dishes",
-        "Maketea.Boilwater": "boiling water",
+        "Maketea.Boilwater": "boiling water in a black kettle",
         "Leave": "walking",
-        "Cook.Cleanup": "cleaning the kitchen",
+        "Cook.Cleanup": "cleaning up",
     },
     {
         "Maketea.Insertteabag": "making tea",
-        "Makecoffee.Pourwater": "making coffee",
+        "Makecoffee.Pourwater": "using a white coffee machine",
         "Drink.Fromcan": "holding a can",
         "Readbook": "reading a book",
         "Cutbread": "cutting bread",
     },
     {
-        "Drink.Fromcup": "drinking from a cup",
-        "Drink.Fromglass": "drinking from a glass",
+        "Drink.Fromcup": "holding a cup",
+        "Drink.Fromglass": "holding a glass",
         "Usetablet": "using a tablet",
         "Pour.Fromcan": "holding a can",
-        "Usetelephone": "using a telephone",
+        "Usetelephone": "using a cordless phone",
     },
     {
         "Walk": "walking",
-        "Cook.Stir": "stirring a pot",
-        "Makecoffee.Pourgrains": "making coffee",
+        "Cook.Stir": "stirring the pot",
+        "Makecoffee.Pourgrains": "using a white coffee machine",
         "Cook.Cut": "cutting food",
         "Uselaptop": "using a laptop",
     },

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.datasets.dalle import PROMPT, folder_of, load_dalle
+from benchmark.datasets.dalle import PROMPT, load_dalle
 from benchmark.datasets.missing import ClassEmpty, SetMalformed, SetMissing
 from benchmark.datasets.tsi import CAPTIONS
+from tests.support.official_sets import write_dalle
 from tests.support.photo_files import packed, write_photos
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    names = (f"{folder_of(caption)}/{number:04}.png" for caption in CAPTIONS for number in (0, 1))
-    return write_photos(tmp_path / "dalle", names)
+    return write_dalle(tmp_path / "dalle")
 
 
 @pytest.mark.parametrize("archived", [False, True])

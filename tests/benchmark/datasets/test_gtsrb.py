@@ -8,39 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.datasets.gtsrb import LABELS, UPDATES, load_gtsrb
+from benchmark.datasets.gtsrb import UPDATES, load_gtsrb
 from benchmark.datasets.missing import ClassEmpty, PhotoUnreadable, SetMalformed, SetMissing
 from benchmark.datasets.photos import cut_by_group
-from tests.support.images import photo_bytes
-
-HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
-TRAINING, TEST = "GTSRB/Final_Training/Images", "GTSRB/Final_Test/Images"
-FRAMES = ("00000_00000.ppm", "00000_00001.ppm", "00001_00000.ppm", "00001_00001.ppm")
-
-
-def write_table(path: Path, rows: list[tuple[str, int]]) -> None:
-    lines = [f"{file};9;7;1;1;8;6;{label}" for file, label in rows]
-    path.write_text("\r\n".join([HEADER + ";ClassId", *lines]) + "\r\n")
+from tests.support.official_sets import GTSRB_FRAMES as FRAMES
+from tests.support.official_sets import GTSRB_HEADER as HEADER
+from tests.support.official_sets import GTSRB_TEST as TEST
+from tests.support.official_sets import GTSRB_TRAINING as TRAINING
+from tests.support.official_sets import write_gtsrb
+from tests.support.official_sets import write_gtsrb_table as write_table
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("gtsrb")
-    picture = photo_bytes(9, 7, format_="PPM")
-    for row in range(len(LABELS)):
-        folder = root / TRAINING / f"{row:05}"
-        folder.mkdir(parents=True)
-        for file in FRAMES:
-            (folder / file).write_bytes(picture)
-        write_table(folder / f"GT-{row:05}.csv", [(file, row) for file in FRAMES])
-    test = root / TEST
-    test.mkdir(parents=True)
-    rows = [(f"{number:05}.ppm", (7 * number) % len(LABELS)) for number in range(len(LABELS))]
-    for file, _ in rows:
-        (test / file).write_bytes(picture)
-    (test / "GT-final_test.test.csv").write_text(HEADER + "\r\n")
-    write_table(root / "GT-final_test.csv", rows)
-    return root
+    return write_gtsrb(tmp_path_factory.mktemp("gtsrb"))
 
 
 @pytest.fixture
@@ -187,3 +168,25 @@ def test_a_photo_that_is_none_is_named_when_it_is_opened(root: Path) -> None:
     first = load_gtsrb(root).train[0]
     with pytest.raises(PhotoUnreadable, match=r"00000/00000_00000\.ppm"):
         first.open()
+
+
+def test_names_of_the_classes_may_be_others(root: Path) -> None:
+    names = [f"sign {number}" for number in range(43)]
+    (root / "class_names.txt").write_text("\n".join(names) + "\n", "utf-8")
+    assert load_gtsrb(root).labels == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"stop\nyield\nstop", "line 3: 'stop' is no name of its own"),
+        (b"stop\n\nyield", "line 2: '' is no name of its own"),
+        (b"stop\nyield", "2 names for 43 classes"),
+        (b"\xff", "it is not UTF-8"),
+    ],
+)
+def test_names_that_are_none_are_refused(root: Path, text: bytes, told: str) -> None:
+    (root / "class_names.txt").write_bytes(text)
+    with pytest.raises(SetMalformed, match=r"class_names\.txt") as wrong:
+        load_gtsrb(root)
+    assert told in str(wrong.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,14 @@ import pytest
 from benchmark.datasets.missing import ClassEmpty, PhotoUnreadable, SetMalformed, SetMissing
 from benchmark.datasets.tsi import CAPTIONS, DROPPED, UPDATES, load_tsi, middle_frame
 from tests.support.images import truncated
+from tests.support.official_sets import ACTIVITIES, write_tsi
 from tests.support.videos import STEP, write_sound, write_video
-
-ACTIVITIES = [activity for update in UPDATES for activity in update]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two train and two test subjects who do everything; no video has contents."""
-    (tmp_path / "mp4").mkdir()
-    for activity, subject in product([*ACTIVITIES, *DROPPED], ("p03", "p25", "p02", "p20")):
-        (tmp_path / "mp4" / f"{activity}_{subject}_r00_v02_c03.mp4").touch()
-    return tmp_path
+    """No video has contents."""
+    return write_tsi(tmp_path, Path.touch)
 
 
 def test_twenty_seven_activities_have_twenty_two_captions() -> None:
