@@ -74,6 +74,16 @@ def test_every_method_makes_a_version_that_serves(here: Here, method: str) -> No
     assert load_version(here.workshop, 1).chain == chain_digest("", row.digest)
 
 
+def test_what_the_authors_code_moves_makes_a_version_that_serves(here: Here) -> None:
+    job = here.edit(FIRST, config={"mode": "code-parity"})
+    assert (job.status, job.adapter) == ("succeeded", 1)
+    row = here.desk.adapter(1)
+    assert row.config["mode"] == "code-parity"
+    stored = Adapter.from_bytes(here.desk.store.get(row.digest), digest=row.digest).deltas
+    assert {"visual.proj", "visual.transformer.resblocks.0.mlp.c_fc.bias"} <= stored.keys()
+    assert load_version(here.workshop, 1).chain == chain_digest("", row.digest)
+
+
 def test_the_stored_adapter_is_the_one_that_was_judged(here: Here) -> None:
     job = here.edit(FIRST)
     row = here.desk.adapter(1)

@@ -9,8 +9,7 @@ import pytest
 from benchmark.methods import method_names, parse
 from editing.methods import METHODS
 from tests.editing.methods import test_fitting as fitting
-
-LAYOUTS = ("open_clip", "timm_split")  # the others differ in nothing that these methods look at
+from tests.support.tiny_encoder import LAYOUTS
 
 OWN = [name for name in method_names() if name not in METHODS]
 EVERY_OWN = pytest.mark.parametrize("method", OWN)
