@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.methods import parse
+from benchmark.within import Limits
 from editing.errors import InvalidConfig, UnknownMethod
 from editing.methods import MethodConfig
 
@@ -65,12 +66,19 @@ class Experiment(BaseModel):
     controls: tuple[str, ...] = Field((), description="sets that must not change, by name")
     watched: tuple[str, ...] = Field((), description="those that are asked after every update")
     guard: str = Field("", description="control set whose photos train the guard term; half of it")
+    within: Mapping[str, Limits] = Field(
+        default_factory=dict,
+        description="what control sets bear, by name: an edit then has no more strength than that",
+    )
     probe: int = Field(ge=1, description="test photos a class that are asked after every update")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.guard and self.guard not in self.controls:
             raise ValueError(f"guard {self.guard!r} is not among the controls")
+        for name in self.within:
+            if name not in self.controls:
+                raise ValueError(f"within {name!r}: it is not among the controls")
         if self.protocol == "offline" and self.updates != 1:
             raise ValueError(f"offline is one update, not {self.updates}")
         return self
@@ -85,6 +93,8 @@ class Experiment(BaseModel):
     def facts(self) -> dict[str, Any]:
         """Everything of it that a result depends on, the method's own defaults included."""
         told = self.model_dump(mode="json", exclude={"study", "name", "title", "seeds", "config"})
+        if not self.within:
+            del told["within"]  # as runs are kept that were made before there were limits
         told["config"] = {} if self.method is None else self.parsed().model_dump(mode="json")
         return told
 

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.bed import Lesson
 from editing.fewshot import EditTask
-from editing.methods import MethodConfig, fit
+from editing.methods import Fit, MethodConfig, fit
 from editing.progress import Progress, silent
 from encoder.clip import Encoder
 from encoder.prompts import Prompt
@@ -43,7 +43,8 @@ class Guard:
 
 @dataclass(frozen=True)
 class Edited:
-    """An encoder after an update, and what it took: `number` from 1, CPU seconds of all threads."""
+    """An encoder after an update, and what it took: `number` from 1, CPU seconds of all threads;
+    `strength` is the part of the edit that it has."""
 
     number: int
     encoder: Encoder
@@ -53,12 +54,14 @@ class Edited:
     parameters: int
     cpu_seconds: float
     seconds: float
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
 class Stream:
     """What is taught, and what holds the edits back. `texts` gives the labels' features fp32 [V, E]
-    as an encoder reads the V `prompts`."""
+    as an encoder reads the V `prompts`; `strength_of` an edit on top of an encoder says how much of
+    it is kept."""
 
     base: Encoder
     prompts: tuple[Prompt, ...]
@@ -68,6 +71,7 @@ class Stream:
     protocol: Protocol
     config: MethodConfig
     seed: int
+    strength_of: Callable[[Encoder, Fit], float] = lambda *_: 1.0
 
     def run(
         self, *, after: tuple[int, Encoder] | None = None, progress: Progress = silent
@@ -117,7 +121,10 @@ class Stream:
             seed=self.seed,
             progress=progress,
         )
-        encoder = start.merged_deltas(edit.deltas, label=f"update {number}, seed {self.seed}")
+        spent, lasted = time.process_time() - cpu, time.monotonic() - began
+        strength = self.strength_of(start, edit)
+        label = f"update {number}, seed {self.seed}"
+        encoder = start.merged_deltas(edit.at(strength), label=label)
         return Edited(
             number=number,
             encoder=encoder,
@@ -125,8 +132,9 @@ class Stream:
             steps=edit.history.steps,
             loss=edit.history.losses[-1] if edit.history.losses else None,
             parameters=edit.parameters,
-            cpu_seconds=round(time.process_time() - cpu, 1),
-            seconds=round(time.monotonic() - began, 1),
+            cpu_seconds=round(spent, 1),
+            seconds=round(lasted, 1),
+            strength=strength,
         )
 
     def _edit_task(self, lesson: Lesson, start: Encoder) -> EditTask:

@@ -56,7 +56,7 @@ class Asked:
 @dataclass(frozen=True)
 class UpdateRow:
     """After one update. `tasks`: percent right of each update's classes on the probe photos, a row
-    of R; `controls`: percent right of each control set."""
+    of R; `controls`: percent right of each control set; `strength`: the part of the edit kept."""
 
     number: int
     images: int
@@ -68,6 +68,7 @@ class UpdateRow:
     tasks: tuple[float, ...]
     probe: float
     controls: Mapping[str, float]
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)

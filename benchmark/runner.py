@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +23,9 @@ from benchmark.memory import forget_peak, peak_bytes
 from benchmark.metrics import flips, percent, task_accuracies
 from benchmark.protocol import Edited, Guard, Stream
 from benchmark.record import Asked, Record, UpdateRow, libraries, write_json
+from benchmark.within import largest_kept
 from editing.fewshot import choose_guard
+from editing.methods import Fit
 from encoder.clip import Encoder
 from encoder.errors import EncoderError
 
@@ -161,7 +163,14 @@ class Run:
             protocol=told.protocol,
             config=told.parsed(),
             seed=self.seed,
+            strength_of=self._strength_of(bed),
         )
+
+    def _strength_of(self, bed: Bed) -> Callable[[Encoder, Fit], float]:
+        within = self.experiment.within
+        if not within:
+            return lambda *_: 1.0
+        return lambda start, fitted: largest_kept(bed, start, fitted, within)
 
     def _guard(self, bed: Bed) -> Tensor:
         """uint8 [G, 3, S, S]"""
@@ -189,6 +198,7 @@ class Run:
             tasks=tuple(round(each, 2) for each in task_accuracies(mine, probe.targets, tasks)),
             probe=round(percent(mine == probe.targets), 2),
             controls={s.name: round(percent(answers[s.name] == s.targets), 2) for s in watched},
+            strength=edited.strength,
         )
 
     def _under_way(self, bed: Bed, facts: Mapping[str, Any]) -> tuple[list[UpdateRow], Encoder]:

@@ -82,12 +82,16 @@ def group_of(record: Record) -> Group:
 
 
 def spread(
-    runs: Sequence[Record], value: Callable[[Record], float], *, signed: bool = False
+    runs: Sequence[Record],
+    value: Callable[[Record], float],
+    *,
+    signed: bool = False,
+    decimals: int = 1,
 ) -> str:
-    """Mean ± deviation over runs, one decimal; with `signed` gains have a sign, too."""
+    """Mean ± deviation over runs; with `signed` gains have a sign, too."""
     told = Spread.of([value(run) for run in runs])
-    shown = f"{told.mean:{'+' if signed else ''}.1f}".replace("-", "−")
-    return shown + (f" ± {told.deviation:.1f}" if told.count > 1 else "")
+    shown = f"{told.mean:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
+    return shown + (f" ± {told.deviation:.{decimals}f}" if told.count > 1 else "")
 
 
 def _comparable(runs: list[Record]) -> list[Record]:
@@ -121,7 +125,9 @@ def _made_with(runs: Sequence[Record]) -> str:
 def _table(runs: Sequence[Record]) -> str:
     controls = list(runs[0].controls)
     stream = any(len(run.updates) > 1 for run in runs)
+    limited = any(_limited(run) for run in runs)
     head = ["method", "updates", "seeds", "target %", "change", "taught %"]
+    head += ["strength"] if limited else []
     head += ["ACC", "BWT", "forgetting"] if stream else []
     for name in controls:
         head += [f"{name.rpartition('/')[2]} %", "change", "flips %"]
@@ -130,7 +136,7 @@ def _table(runs: Sequence[Record]) -> str:
     lines = [_row(head), _row(["---"] * len(head))]
     by_name = [(name, list(same)) for name, same in groupby(sorted(runs, key=_order), _order)]
     shown = {name: _guarded(runs, name) for name in controls}
-    lines += [_row(_cells(same, shown, stream=stream)) for _, same in by_name]
+    lines += [_row(_cells(same, shown, stream=stream, limited=limited)) for _, same in by_name]
     return "\n".join(lines) + "\n"
 
 
@@ -143,13 +149,23 @@ def _guarded(runs: Sequence[Record], control: str) -> bool:
     return any(control in run.unseen for run in runs)
 
 
-def _cells(runs: Sequence[Record], controls: Mapping[str, bool], *, stream: bool) -> list[str]:
+def _limited(run: Record) -> bool:
+    """Whether its edits had no more strength than control sets bear."""
+    return bool(run.facts.get("within"))
+
+
+def _cells(
+    runs: Sequence[Record], controls: Mapping[str, bool], *, stream: bool, limited: bool
+) -> list[str]:
     """A row; `controls` says of which sets the photos that no edit was held back by stand apart."""
     first, edited = runs[0], runs[0].facts["method"] is not None
     updates = str(first.facts["updates"]) if edited else ""
     cells = [first.title, updates, str(len(runs)), spread(runs, lambda run: run.target.after)]
     cells.append(_change(runs, lambda run: run.target) if edited else "")
     cells.append(spread(runs, lambda run: run.reliability or 0.0) if edited else "")
+    if limited:
+        held = edited and all(_limited(run) for run in runs)
+        cells.append(spread(runs, lambda run: run.updates[-1].strength, decimals=2) if held else "")
     if stream:
         measures = (average_accuracy, backward_transfer, forgetting)
         cells += [

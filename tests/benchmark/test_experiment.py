@@ -55,6 +55,14 @@ def test_facts_hold_the_whole_config_and_not_the_name(root: Path) -> None:
     assert not {"name", "title", "study", "seeds"} & set(facts)
 
 
+def test_limits_are_facts_where_there_are_any(root: Path) -> None:
+    [plain] = load_study("mine", root=root)
+    assert "within" not in plain.facts  # nor in those of runs that were kept before
+    [limited] = load_study("mine", root=root, changes={"within": {"lab/ten": {"lost": 0.5}}})
+    assert limited.facts["within"] == {"lab/ten": {"lost": 0.5, "flips": 100}}
+    assert limited.facts["config"] == plain.facts["config"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -64,6 +72,8 @@ def test_facts_hold_the_whole_config_and_not_the_name(root: Path) -> None:
         ('title = "x"\nprotocol = "online"\n', "protocol"),
         ('title = "x"\nshot = 4\n', "shot"),
         ("method = 'lorsu'\n", "title"),
+        ('title = "x"\n[within.mine]\nlost = 1\n', "within 'mine': it is not among the controls"),
+        ('title = "x"\n[within."lab/ten"]\nlost = -1\n', "within: lab/ten: lost"),
         ("title = \n", "not TOML"),
     ],
 )

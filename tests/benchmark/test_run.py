@@ -78,6 +78,16 @@ def test_every_recipe_for_the_service_runs(lab: Path, tmp_path: Path) -> None:
         "lab/thousand": 6,
     }
     assert other["controls"]["lab/ten"]["photos"] == 12
+    whole, limited = (
+        records[f"{name}-2x1-seed0"] for name in ("n-service", "n-service-within-budgets")
+    )
+    assert [row["strength"] for row in whole["updates"]] == [1]
+    [row] = limited["updates"]
+    assert row["strength"] < 1
+    for name, limits in limited["facts"]["within"].items():
+        control = limited["controls"][name]
+        assert control["before"] - control["after"] <= limits["lost"]
+        assert control["flips"] <= limits["flips"]
 
 
 def test_another_setting_is_another_run_and_leaves_the_first_alone(

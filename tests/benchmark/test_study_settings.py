@@ -59,7 +59,11 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [("n-service", "lorsu"), ("p-service-full-finetune", "full_finetune")],
+    [
+        ("n-service", "lorsu"),
+        ("n-service-within-budgets", "lorsu"),
+        ("p-service-full-finetune", "full_finetune"),
+    ],
 )
 def test_the_row_of_the_service_is_what_the_service_does(name: str, method: str) -> None:
     [row] = load_study("lab-default", names=[name])

@@ -110,6 +110,20 @@ def test_control_photos_that_held_an_edit_back_count_apart() -> None:
     assert "unseen" not in tables([made()])
 
 
+def test_a_table_tells_the_strength_of_edits_that_had_to_keep_limits() -> None:
+    facts = {"within": {"ten": {"lost": 0.5, "flips": 100}}}
+    limited = []
+    for seed, strength in ((0, 0.8), (1, 0.9)):
+        run = made("within", seed=seed, **facts)
+        rows = tuple(replace(row, strength=strength) for row in run.updates)
+        limited.append(replace(run, updates=rows))
+    told = tables([made(), *limited]).splitlines()
+    head, _, plain, mine = [line.split(" | ") for line in told if line.startswith("|")]
+    rows = [dict(zip(head, cells, strict=True)) for cells in (plain, mine)]
+    assert [row["strength"] for row in rows] == ["", "0.85 ± 0.07"]
+    assert "strength" not in tables([made()])
+
+
 def test_a_table_says_what_its_numbers_were_made_with() -> None:
     other = replace(made(seed=1), commit="d", libraries={"torch": "3"})
     assert "*Code c, d; torch 3.*" in tables([made(), other])
