@@ -1,18 +1,22 @@
-"""An edit at no more strength than control sets bear: the sweep within a forgetting budget."""
+"""An edit at no more strength than control sets bear: the sweep within a forgetting budget.
+
+The search is the gate's own; it asks in fp32, as the service does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from benchmark.bed import Bed
-from benchmark.metrics import flips, percent
+from benchmark.bed import Bed, Sheet
+from editing.control import ControlSet
+from editing.examiner import Examiner
+from editing.gate import GateConfig
 from editing.methods import Fit
+from editing.progress import silent
+from editing.strength import strongest
 from encoder.clip import Encoder
-
-TWENTIETHS = tuple(step / 20 for step in range(20, 0, -1))
 
 
 class Limits(BaseModel):
@@ -23,22 +27,26 @@ class Limits(BaseModel):
     lost: float = Field(100, ge=0, le=100, description="points of accuracy at most")
     flips: float = Field(100, ge=0, le=100, description="percent of other answers at most")
 
-    def kept(self, before: Tensor, after: Tensor, targets: Tensor) -> bool:
-        """Of answers and what is right, long [N] each."""
-        lost = percent(before == targets) - percent(after == targets)
-        return lost <= self.lost + 1e-6 and flips(before, after) <= self.flips + 1e-6
+    def on(self, sheet: Sheet) -> Iterator[ControlSet]:
+        """Its photos with their labels, and without: then any other answer counts."""
+        for targets, budget in ((sheet.targets, self.lost), (None, self.flips)):
+            yield ControlSet(
+                sheet.name, sheet.pixels, targets, sheet.texts, budget, prompts=sheet.prompts
+            )
 
 
 def largest_kept(bed: Bed, start: Encoder, fitted: Fit, within: Mapping[str, Limits]) -> float:
-    """The largest twentieth of the edit on top of `start` at which every control set named keeps
-    its limits, against the base; 0 where none does."""
-    sheets = [bed.controls[name] for name in within]
-    for strength in TWENTIETHS:
-        weaker = start.merged_deltas(fitted.at(strength), label=f"strength {strength:g}")
-        answers = bed.ask(weaker, sheets)
-        if all(
-            within[sheet.name].kept(bed.before[sheet.name], answers[sheet.name], sheet.targets)
-            for sheet in sheets
-        ):
-            return strength
-    return 0.0
+    """The largest strength of the edit on top of `start`, in the gate's steps, at which every
+    control set named keeps its limits against the base; 0 where none does."""
+    gate = GateConfig()
+    controls = [each for name, limits in within.items() for each in limits.on(bed.controls[name])]
+    examiner = Examiner(
+        bed.base, start, controls, (), significance=gate.significance, progress=silent
+    )
+    best = strongest(
+        lambda strength: start.merged_deltas(fitted.at(strength), label=f"strength {strength:g}"),
+        examiner,
+        gate.strength_steps,
+        gate.strength_steps,
+    )
+    return best.strength if best.within else 0.0
