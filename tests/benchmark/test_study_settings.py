@@ -63,6 +63,7 @@ def test_recipes_that_other_tables_have_too_are_tuned_alike(
         ("n-service", "lorsu"),
         ("n-service-within-budgets", "lorsu"),
         ("p-service-full-finetune", "full_finetune"),
+        ("v-service-lora-varied", "lora"),
     ],
 )
 def test_the_row_of_the_service_is_what_the_service_does(name: str, method: str) -> None:
