@@ -9,6 +9,7 @@ import pytest
 
 from client import LocalService
 from client.local_service import environment
+from tests.support.waiting import wait_for
 
 PRODUCTION = {
     "EMEND_DATABASE_URL": "postgresql://production/emend",
@@ -47,8 +48,11 @@ def test_a_local_service_is_not_told_of_production(
     for name, value in PRODUCTION.items():
         monkeypatch.setenv(name, value)
     service = LocalService(tmp_path, {"EMEND_THREADS": "1"})
+    process = psutil.Process(service.process.pid)
     try:
-        told = psutil.Process(service.process.pid).environ()
+        # Popen returns once the program is being exchanged; its environment is readable a
+        # moment later, and empty until then.
+        told = wait_for(process.environ, seconds=10, what="the service's environment")
     finally:
         service.kill()
     assert {name for name in told if name.upper().startswith("EMEND_")} == {
