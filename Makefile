@@ -7,6 +7,7 @@ IMAGES ?=
 SEED ?=
 ARGS ?=
 PAPER := lab-continual lab-refit lab-offline lab-stream lab-default
+PASSES := lab-continual,epochs=10 lab-continual,epochs=2.5 lab-refit,epochs=10
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-compose check format chaos bench-loop bench-paper bench-growth bench-snapshots bench-vqa-speed bench-vqa-throughput image-report bundled-encoder bundled-vlm clean
@@ -53,11 +54,13 @@ chaos: setup ## Break the stack's processes on this machine again and again unde
 bench-loop: setup ## Measure the loop on real photos (needs the lab folder, LAB=...)
 	@$(PY) -m benchmark.loop --lab "$(LAB)" $(ARGS)
 
-bench-paper: setup ## Run the paper's protocols and the default's choice on the lab, then print tables and draw plots (a day; LAB=..., ARGS=..., OUT=folder to make kept runs again)
+bench-paper: setup ## Run the paper's protocols and the default's choice on the lab, then print tables and draw plots (more than a day; LAB=..., ARGS=..., OUT=folder to make kept runs again)
 	@run() { echo "== $$*"; $(PY) -m benchmark.run "$$@" --place lab="$(LAB)" $(if $(OUT),--out "$(OUT)") $(ARGS); }; \
 	  run lab-continual && run lab-continual --shots 5 && run lab-continual --shots 50 && run lab-refit && run lab-offline && \
-	  run lab-stream --updates 20 && run lab-stream --updates 50 && run lab-default
-	@$(PY) -m benchmark.table $(PAPER) $(if $(OUT),--out "$(OUT)")
+	  run lab-stream --updates 20 && run lab-stream --updates 50 && run lab-default && \
+	  run lab-continual full-finetune lora lorsu --epochs 10 && run lab-continual layernorm --epochs 2.5 && \
+	  run lab-refit full-finetune lora lorsu spu --epochs 10
+	@$(PY) -m benchmark.table $(PAPER) $(PASSES) $(if $(OUT),--out "$(OUT)")
 	@$(PY) -m benchmark.plot $(PAPER) $(if $(OUT),--out "$(OUT)")
 
 bench-growth: setup ## Compare the registry at 10 k and at 1 M corrections (PostgreSQL's server package, 4 GB of disk)
