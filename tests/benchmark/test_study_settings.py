@@ -96,7 +96,7 @@ def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> No
     [request] = [
         json.loads(found) for found in re.findall(r'`(\{"method": "lora", "config": .*\})`', told)
     ]
-    [row] = load_study("lab-default", names=["t-lora-guard-longer"])
+    [row] = load_study("lab-default", names=["u-lora-guard-ten-passes"])
     asked = parse_config(request["method"], request["config"])
     # One short round, on top of what is live.
     idle = {name: getattr(asked, name) for name in ("max_steps", "growth", "max_images")}
