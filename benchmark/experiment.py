@@ -96,6 +96,8 @@ class Experiment(BaseModel):
         if not self.within:
             del told["within"]  # as runs are kept that were made before there were limits
         told["config"] = {} if self.method is None else self.parsed().model_dump(mode="json")
+        if not told["config"].get("averaging"):
+            told["config"].pop("averaging", None)  # nor was there a mean
         return told
 
 

@@ -134,17 +134,18 @@ class Parametrisation:
             grouped.setdefault(rate, []).extend(part.parameters())
         return [(tensors, rate) for rate, tensors in grouped.items()]
 
-    def _trainable(self) -> list[Tensor]:
+    def trainable(self) -> list[Tensor]:
+        """Every trainable number, always in the same order; not copies."""
         return [each for part, _ in self.parts.values() for each in part.parameters()]
 
     def snapshot(self) -> list[Tensor]:
         """A copy of all trainable numbers, for `restore`."""
-        return [each.detach().clone() for each in self._trainable()]
+        return [each.detach().clone() for each in self.trainable()]
 
     def restore(self, snapshot: Sequence[Tensor]) -> None:
         """Every trainable number as it was then."""
         with torch.no_grad():
-            for each, kept in zip(self._trainable(), snapshot, strict=True):
+            for each, kept in zip(self.trainable(), snapshot, strict=True):
                 each.copy_(kept)
 
     def sizes(self) -> dict[str, int]:

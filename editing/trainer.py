@@ -1,4 +1,5 @@
-"""The training loop: Adam without weight decay, warm-up and cosine by optimizer steps, early stop.
+"""The training loop: Adam without weight decay, warm-up and cosine by optimizer steps (or
+warm-up and the mean of what follows), early stop.
 
 Weight decay would move every entry; plain Adam moves only those with a gradient. Steps are counted,
 not epochs: thirty images at batch sixteen are about two steps an epoch.
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from editing.augmentation import Augmentation
+from editing.averaging import RunningMean
 from editing.course import Course
 from editing.early_stop import EarlyStop, Standing
 from editing.errors import LossDiverged
@@ -146,7 +148,7 @@ class _Rounds:
     def _run(self, size: float, augmentation: Augmentation) -> bool:
         """The steps of a round; False: the loss of one is not finite, and it is the last."""
         pace = Pace(self.steps, self._config)
-        history = self.history
+        history, passed = self.history, RunningMean()
         for step in range(self.steps):
             self._tell()
             loss = self._course.loss(self._edited.trained_weights(), augmentation, self._stop.note)
@@ -161,11 +163,15 @@ class _Rounds:
             torch.autograd.backward(loss)
             del loss  # it would keep every edited weight until the next step has made its own
             self._optimizer.step()
+            if pace.averages(step):
+                passed.add(self._edited.trainable())
             if pace.landed is None and self._stop.reached(self._edited):
                 pace.landed = step
             if step + 1 >= pace.end:
                 history.stopped_early = step + 1 < self.steps
                 break
+        if passed.mean is not None:
+            self._edited.restore(passed.mean)
         return True
 
     def _tell(self) -> None:
@@ -191,6 +197,7 @@ class Pace:
     def __init__(self, steps: int, config: TrainingConfig) -> None:
         self._steps = steps
         self._warmup_fraction = config.warmup_fraction
+        self._averaging = config.averaging
         self._landing = round(config.landing * steps)
         self.landed: int | None = None
         """The step after which the landing begins."""
@@ -202,10 +209,20 @@ class Pace:
             return self._steps
         return min(self._steps, self.landed + 1 + self._landing)
 
+    def averages(self, step: int) -> bool:
+        """Whether what `step` (from 0) arrives at counts in the mean that the round ends with."""
+        return step >= round((1 - self._averaging) * self._steps)
+
     def factor(self, step: int) -> float:
         """Part of the round's peak step size at `step`."""
         if self.landed is None:
-            return rate_factor(step, self._steps, self._warmup_fraction)
-        top = rate_factor(self.landed, self._steps, self._warmup_fraction)
+            return self._untouched(step)
+        top = self._untouched(self.landed)
         done = (step - self.landed) / max(1, self.end - self.landed)
         return top * (1 + math.cos(math.pi * done)) / 2
+
+    def _untouched(self, step: int) -> float:
+        """The same, had training not been stopped early; a mean wants steps that do not fall."""
+        if self._averaging:
+            return min(1.0, (step + 1) / max(1, round(self._warmup_fraction * self._steps)))
+        return rate_factor(step, self._steps, self._warmup_fraction)

@@ -67,6 +67,14 @@ class TrainingConfig(BaseModel):
     warmup_fraction: float = Field(
         0.2, ge=0, le=1, description="part of the steps with rising step size, then cosine (v1)"
     )
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="part of a round's steps, its last, whose mean numbers it ends with; step "
+        "sizes then stay at their peak after the warm-up (arXiv 1803.05407); 0: the last numbers, "
+        "of a cosine",
+    )
     towers: Literal["vision", "both"] = Field(
         "vision",
         description="what moves: the vision tower, or the text tower too (v1's classification "

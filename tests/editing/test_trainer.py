@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from editing.errors import EditCancelled, LossDiverged
 from editing.fewshot import EditTask
 from editing.methods import Fit, LorsuConfig, fit
 from editing.trainer import Pace, rate_factor
 from encoder.clip import Encoder
+from encoder.deltas import Sparse
 from tests.support.edit_task import edit_task, quick_config
 from tests.support.tiny_encoder import random_pixels, state_bytes, tiny_encoder
 
@@ -33,6 +36,36 @@ def test_every_step_of_every_round_has_its_step_size(taken: list[dict[float, flo
     assert len(taken) == 30
     for found, wanted in zip(taken, expected, strict=True):
         assert found == pytest.approx(wanted)
+
+
+def test_steps_whose_numbers_are_averaged_stay_at_their_peak(
+    taken: list[dict[float, float]],
+) -> None:
+    config = quick_config(
+        epochs=5, batch_size=2, averaging=0.5, warmup_fraction=0.2, learning_rate=4e-7,
+        fc1_learning_rate=8e-7, stop_margin=100,
+    )  # fmt: skip
+    fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    assert [step[4e-7] for step in taken] == pytest.approx([2e-7] + [4e-7] * 9)
+
+
+def test_a_round_ends_with_the_mean_of_what_its_last_steps_arrived_at() -> None:
+    config = quick_config(
+        epochs=5, batch_size=2, averaging=0.4, fc1_learning_rate=2e-2, stop_margin=100
+    )
+    arrived = list[Tensor]()
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        (single,) = (each for each in optimizer.param_groups if each["peak"] == 2e-2)
+        arrived.append(torch.cat([each.detach() for each in single["params"]]))
+
+    handle = register_optimizer_step_post_hook(look)
+    fitted = fit(tiny_encoder(), edit_task([0, 1, 2, 3]), config, seed=0)
+    handle.remove()
+    assert len(arrived) == 10
+    end = torch.cat([each.values for each in fitted.deltas.values() if isinstance(each, Sparse)])
+    torch.testing.assert_close(end, torch.stack(arrived[6:]).mean(0))
+    assert not torch.allclose(end, arrived[-1])
 
 
 def test_an_early_stop_really_takes_smaller_and_smaller_steps(
