@@ -95,10 +95,17 @@ class Experiment(BaseModel):
         told = self.model_dump(mode="json", exclude={"study", "name", "title", "seeds", "config"})
         if not self.within:
             del told["within"]  # as runs are kept that were made before there were limits
-        told["config"] = {} if self.method is None else self.parsed().model_dump(mode="json")
-        if not told["config"].get("averaging"):
-            told["config"].pop("averaging", None)  # nor was there a mean
+        told["config"] = {} if self.method is None else config_facts(self.parsed())
         return told
+
+
+def config_facts(config: MethodConfig) -> dict[str, Any]:
+    """All its settings, JSON-able; the same for runs that were kept before there was one that only
+    some use."""
+    told = config.model_dump(mode="json")
+    if not config.averaging:
+        del told["averaging"]
+    return told
 
 
 def shared_variations() -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.experiment import shared_variations
+from benchmark.experiment import config_facts, shared_variations
 from benchmark.head_choice.material import Material
 from benchmark.methods import parse
 from benchmark.record import write_json
@@ -112,11 +112,10 @@ def facts(trial: Trial, base: Encoder, material: Material) -> dict[str, Any]:
     sheets = [material.asked, material.control, *([material.guard] if trial.guarded else [])]
     for sheet in sheets:
         told.update(sheet.pixels.numpy().tobytes() + sheet.rows.numpy().tobytes())
-    config = trial.config().model_dump(mode="json")
     return {
         "base": base.digest,
         "method": trial.choice,
-        "config": config,
+        "config": config_facts(trial.config()),
         "shots": trial.shots,
         "seed": trial.seed,
         "asked": told.hexdigest()[:16],

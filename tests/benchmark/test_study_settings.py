@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.experiment import load_study, shared_variations
+from benchmark.experiment import config_facts, load_study, shared_variations
 from benchmark.head_choice.trial import PARTS, SERVICE, Trial
 from benchmark.run import at_pace, main
 from benchmark.vqa.rows import ROWS
@@ -88,7 +88,7 @@ def test_kept_trials_of_heads_are_of_these_settings() -> None:
     assert len(kept) == 24
     for told in kept:
         config = Trial(**told["trial"]).config()
-        assert told["facts"]["config"] == config.model_dump(mode="json")
+        assert told["facts"]["config"] == config_facts(config)
 
 
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
