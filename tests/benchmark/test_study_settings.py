@@ -91,6 +91,12 @@ def test_kept_trials_of_heads_are_of_these_settings() -> None:
         assert told["facts"]["config"] == config_facts(config)
 
 
+def test_facts_tell_of_averaging_only_where_there_is_any() -> None:
+    """Runs were kept before there was such a setting."""
+    rows = load_study("lab-default", names=["n-service", "n-service-averaged"])
+    assert [row.facts["config"].get("averaging") for row in rows] == [None, 0.6]
+
+
 def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> None:
     told = (Path(__file__).parents[2] / "benchmark/README.md").read_text("utf-8")
     [request] = [
