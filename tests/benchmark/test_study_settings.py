@@ -110,6 +110,14 @@ def test_the_request_for_streams_without_replay_is_what_its_row_measures() -> No
     assert (request["method"], asked) == (row.method, measured)
 
 
+def test_the_request_for_large_jobs_is_what_its_row_measures() -> None:
+    told = (Path(__file__).parents[2] / "benchmark/README.md").read_text("utf-8")
+    [request] = re.findall(r'`(\{"learning_rate": 2.5e-3, .*\})`', told)
+    [row] = load_study("lab-default", names=["n-service-averaged"])
+    asked = parse_config("lorsu", json.loads(request))
+    assert row.parsed().model_copy(update={"max_images": asked.max_images}) == asked
+
+
 def test_step_sizes_are_tried_on_training_tracks_only(lab: Path, tmp_path: Path) -> None:
     told = ["lorsu", *LITTLE, "--validate", "0.5", "1"]
     assert main(arguments(lab, tmp_path, "lab-continual", *told)) == 0
