@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from editing.augmentation import Augmentation
-from editing.averaging import RunningMean
 from editing.course import Course
 from editing.early_stop import EarlyStop, Standing
 from editing.errors import LossDiverged
@@ -148,7 +149,8 @@ class _Rounds:
     def _run(self, size: float, augmentation: Augmentation) -> bool:
         """The steps of a round; False: the loss of one is not finite, and it is the last."""
         pace = Pace(self.steps, self._config)
-        history, passed = self.history, RunningMean()
+        average = get_swa_multi_avg_fn()  # type: ignore[no-untyped-call]
+        history, mean, counted = self.history, list[Tensor](), 0
         for step in range(self.steps):
             self._tell()
             loss = self._course.loss(self._edited.trained_weights(), augmentation, self._stop.note)
@@ -164,14 +166,16 @@ class _Rounds:
             del loss  # it would keep every edited weight until the next step has made its own
             self._optimizer.step()
             if pace.averages(step):
-                passed.add(self._edited.trainable())
+                mean = mean or self._edited.snapshot()
+                average(mean, self._edited.trainable(), counted)
+                counted += 1
             if pace.landed is None and self._stop.reached(self._edited):
                 pace.landed = step
             if step + 1 >= pace.end:
                 history.stopped_early = step + 1 < self.steps
                 break
-        if passed.mean is not None:
-            self._edited.restore(passed.mean)
+        if mean:
+            self._edited.restore(mean)
         return True
 
     def _tell(self) -> None:
